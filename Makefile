@@ -1,0 +1,40 @@
+# make demo and make test set up everything they need; PYTHON chooses the interpreter (3.11 or 3.12).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SPEC ?= specs/denoise.yaml
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export DVC_NO_ANALYTICS := 1
+export DO_NOT_TRACK := true
+
+.PHONY: install demo test lint bench ui clean
+
+install: $(STAMP)
+
+# torch first and alone: the CPU build, before any resolver may bring another one.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/pip install -q -c constraints.txt -e ".[all,dev]"
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/sia-flow apply $(SPEC)
+
+test: $(STAMP)
+	$(BIN)/pytest -n 2
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+
+ui: $(STAMP)
+	$(BIN)/sia-flow ui
+
+clean:
+	rm -rf .sia-flow runs mlruns/artifacts mlruns/mlflow.db*

@@ -1,0 +1,104 @@
+"""One arm and seed of an experiment: the SIA loop, generation after generation.
+
+Only the order of things stands here; each step is a plain function of `sia_flow.loop` that a runner runs.
+"""
+
+from __future__ import annotations
+
+import time
+
+from sia_flow.lineage.records import Decision, Generation, Spend, WeightPlan
+from sia_flow.lineage.results import ArmResult
+from sia_flow.loop.arm import ArmState, Made, make_generation, select_sample, train_sample
+from sia_flow.loop.control import best_of_n, chunks_for
+from sia_flow.loop.decide import decision_of, edit_scaffold, prepare_feedback
+from sia_flow.loop.evaluate import Agent, evaluate
+from sia_flow.loop.finish import arm_key, finish_arm
+from sia_flow.loop.lab import Lab
+from sia_flow.loop.prepared import Runner
+from sia_flow.loop.synth import prepare_synth
+from sia_flow.loop.train import Place, prepare_train
+
+
+def improve(lab: Lab, run: Runner, state: ArmState, deadline: float | None = None) -> ArmResult:
+    """Grow an arm until its budget is spent or the Feedback-Agent stops, then measure it on the sealed split.
+
+    `deadline` is a reading of `time.monotonic`; past it no further generation starts.
+    """
+    found = lab.store.arm(arm_key(lab, state))
+    if found is not None:
+        return found
+    first_generation(lab, run, state)
+    stopped = _grow(lab, run, state, deadline)
+    extra = {"generations": len(state.history)} if stopped == "budget.wall" else None
+    return finish_arm(lab, run, state, stopped, arm_key(lab, state, extra))
+
+
+def control(lab: Lab, run: Runner, state: ArmState, rollouts: int) -> ArmResult:
+    """Run the control `best-of-n` at as many rollouts as the dearest arm of its seed spent."""
+    key = arm_key(lab, state, {"chunks": chunks_for(lab, rollouts)})
+    found = lab.store.arm(key)
+    if found is not None:
+        return found
+    first_generation(lab, run, state)
+    return best_of_n(lab, run, state, rollouts, key)
+
+
+def first_generation(lab: Lab, run: Runner, state: ArmState) -> Generation:
+    """Meta-Agent's scaffold on the bare base: generation 0, the same for all arms of a seed."""
+    synth = run(lab, prepare_synth(lab, state.seed))
+    agent = Agent(synth.outputs["scaffold"], None)
+    return _generation(lab, run, state, Made(agent, None, synth.spend, {"scaffold synth": synth.key}))
+
+
+def _grow(lab: Lab, run: Runner, state: ArmState, deadline: float | None) -> str:
+    budget = lab.spec.budget
+    while len(state.history) <= budget.generations:
+        if deadline is not None and time.monotonic() > deadline:
+            return "budget.wall"
+        if budget.rollouts is not None and state.spend.rollouts >= budget.rollouts:
+            return "budget.rollouts"
+        if budget.tokens is not None and state.spend.prompt_tokens + state.spend.completion_tokens >= budget.tokens:
+            return "budget.tokens"
+        feedback = run(lab, prepare_feedback(lab, state))
+        decision = decision_of(feedback)
+        if decision.lever == "stop":
+            return f"stop: {decision.reason}"
+        made = _pull(lab, run, state, decision, feedback.spend)
+        _generation(lab, run, state, made)
+    return "budget.generations"
+
+
+def _pull(lab: Lab, run: Runner, state: ArmState, decision: Decision, spend: Spend) -> Made:
+    parent = state.parent(lab)
+    made = Made(Agent(parent.scaffold, parent.adapter), decision, spend, {})
+    if decision.lever in ("harness", "both"):
+        made = edit_scaffold(lab, run, state, decision, spend)
+    if decision.lever in ("weights", "both") and decision.weights is not None:
+        made = _train(lab, run, state, made, decision.weights)
+    return made
+
+
+def _train(lab: Lab, run: Runner, state: ArmState, made: Made, plan: WeightPlan) -> Made:
+    index = len(state.history)
+    place = Place(state.arm.name, state.seed, index, state.label(index, plan.algorithm))
+    record = run(lab, prepare_train(lab, made.agent, plan, place))
+    return Made(
+        agent=Agent(made.agent.scaffold, record.outputs["adapter"]),
+        decision=made.decision,
+        spend=made.spend + record.spend,
+        steps={**made.steps, "train-LoRA": record.key},
+        trials=made.trials,
+        training=tuple(record.result["steps"]),
+        programs=record.outputs["programs"],
+    )
+
+
+def _generation(lab: Lab, run: Runner, state: ArmState, made: Made) -> Generation:
+    index = len(state.history)
+    train = evaluate(lab, run, made.agent, train_sample(lab), state.seed, state.label(index, "train"))
+    select = evaluate(lab, run, made.agent, select_sample(lab), state.seed, state.label(index, "select"))
+    generation = make_generation(lab, state, made, train, select)
+    state.add(generation, train, made.programs)
+    lab.watcher.generation(state.arm.name, generation)
+    return generation

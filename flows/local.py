@@ -1,0 +1,52 @@
+"""The experiment without Prefect: the same steps, called one after the other. For tests, notebooks and fallback."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from flows.improve import control, improve
+from sia_flow.lineage.results import ArmResult
+from sia_flow.lineage.store import Store
+from sia_flow.loop.arm import ArmState
+from sia_flow.loop.events import Watcher
+from sia_flow.loop.lab import Lab
+from sia_flow.loop.prepared import Runner, run_local
+from sia_flow.loop.stopping import Stop
+from sia_flow.plan.forecast import run_order
+from sia_flow.plan.project import Project
+from sia_flow.spec.models import Experiment
+
+Wrap = Callable[[ArmState, Callable[[], ArmResult]], ArmResult]
+
+
+def run_experiment(
+    experiment: Experiment, root: Path, watcher: Watcher | None = None, stop: Stop | None = None
+) -> list[ArmResult]:
+    """Run an experiment in a project folder; return the arms' results. Raises SiaFlowError."""
+    with Lab(experiment, root, Store(Project(root).store), watcher, stop) as lab:
+        return run_arms(lab, run_local, lambda _state, body: body())
+
+
+def run_arms(lab: Lab, run: Runner, wrap: Wrap) -> list[ArmResult]:
+    """Run every arm of every seed, the control that draws as much as the dearest arm last."""
+    wall = lab.spec.budget.wall
+    deadline = time.monotonic() + wall if wall is not None else None
+    results: list[ArmResult] = []
+    for seed in lab.spec.seeds:
+        done: list[ArmResult] = []
+        for arm in run_order(lab.spec.arms):
+            state = ArmState(arm, seed)
+            done.append(wrap(state, _body(lab, run, state, deadline, tuple(done))))
+        results += done
+    return results
+
+
+def _body(
+    lab: Lab, run: Runner, state: ArmState, deadline: float | None, done: tuple[ArmResult, ...]
+) -> Callable[[], ArmResult]:
+    if state.arm.control == "best-of-n":
+        rollouts = max((result.spend.rollouts for result in done), default=0)
+        return lambda: control(lab, run, state, rollouts)
+    return lambda: improve(lab, run, state, deadline)

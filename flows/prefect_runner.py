@@ -1,0 +1,79 @@
+"""Prefect's side of the loop: a step as a task run, a generation as an artifact.
+
+Invariant: the store decides whether a step runs; Prefect shows it (state `Cached` where it has a record), retries
+infrastructure faults, and never sees a rollout's content.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed, State
+
+from sia_flow.errors import InfrastructureError
+from sia_flow.lineage.records import Generation
+from sia_flow.lineage.results import ArmResult
+from sia_flow.lineage.store import StepRecord
+from sia_flow.loop.events import Silent
+from sia_flow.loop.lab import Lab
+from sia_flow.loop.prepared import Prepared, execute
+from sia_flow.report.markdown import decision_report
+from sia_flow.report.table import final_table
+
+
+def run_prefect(lab: Lab, prepared: Prepared) -> StepRecord:
+    """Run a step as a Prefect task of the running flow."""
+
+    def body(key: str, label: str) -> State[str]:
+        del label
+        name = "Cached" if lab.store.find(key) is not None else "Completed"
+        execute(lab, prepared)
+        return Completed(name=name, message=f"record {key}", data=key)
+
+    run = task(
+        body,
+        name=prepared.name,
+        task_run_name=prepared.label,
+        retries=2,
+        retry_delay_seconds=[1, 5],
+        retry_condition_fn=_is_infrastructure,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+    )
+    run(prepared.step.key, prepared.label)
+    record = lab.store.find(prepared.step.key)
+    if record is None:
+        raise InfrastructureError(f"{prepared.label}: the step ended without a record in {lab.store.root}")
+    return record
+
+
+def _is_infrastructure(_task: Any, _run: Any, state: State[Any]) -> bool:
+    found = state.result(raise_on_failure=False)
+    return isinstance(found, InfrastructureError)
+
+
+class PrefectArtifacts(Silent):
+    """Writes a decision report for each generation into the Prefect UI."""
+
+    def __init__(self, experiment: str) -> None:
+        self.experiment = experiment
+
+    def generation(self, arm: str, generation: Generation) -> None:
+        """Publish the generation's report as a Markdown artifact of the running flow."""
+        key = artifact_key(self.experiment, arm, f"seed-{generation.seed}", f"gen-{generation.index}")
+        create_markdown_artifact(decision_report(arm, generation), key=key, description=generation.verdict)
+
+
+def publish_comparison(lab: Lab, results: list[ArmResult]) -> None:
+    """Publish the comparison of all arms as a table artifact."""
+    key = artifact_key(lab.experiment.metadata.name, "comparison")
+    create_table_artifact(final_table(results), key=key, description="All arms: select, sealed, controls, baselines")
+
+
+def artifact_key(*parts: str) -> str:
+    """Return an artifact key as Prefect wants it: lower case, digits and dashes."""
+    return "-".join(re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-") for part in parts)

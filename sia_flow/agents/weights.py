@@ -1,0 +1,59 @@
+"""The weight lever: the plan of an update, its algorithm chosen by the rewards' shape.
+
+Invariant: the algorithm is one of the menu; a refused update is never planned again as it was.
+"""
+
+from __future__ import annotations
+
+from sia_flow.agents.decision import Evidence
+from sia_flow.agents.evidence import Statistics
+from sia_flow.agents.plateau import pulls_of
+from sia_flow.errors import TrainingError
+from sia_flow.lineage.records import Generation, WeightPlan
+
+SLOWER, FASTER = 0.5, 1.5
+
+
+def weight_plan(evidence: Evidence, rewards: Statistics) -> WeightPlan:
+    """Return the plan of a weight update.
+
+    The learning rate is halved for every update that lost on select since the last one that was accepted, and
+    raised by half for every one that gained too little. Raises TrainingError where the chooser names an
+    algorithm that is not on the menu.
+    """
+    algorithm, why = _algorithm(evidence, rewards)
+    refused = _refused(evidence)
+    lost = sum(pull.gain < 0 for pull in refused)
+    short = len(refused) - lost
+    return WeightPlan(
+        algorithm=algorithm,
+        iterations=evidence.iterations,
+        learning_rate=evidence.learning_rate * SLOWER**lost * FASTER**short,
+        kl=evidence.kl,
+        reason=why + _pace(lost, short),
+    )
+
+
+def _algorithm(evidence: Evidence, rewards: Statistics) -> tuple[str, str]:
+    if len(evidence.menu) == 1:
+        return evidence.menu[0], "the spec names it"
+    algorithm, why = evidence.choose(rewards.groups, rewards.marks, evidence.menu)
+    if algorithm not in evidence.menu:
+        raise TrainingError(f"the chooser named {algorithm!r}; the menu has {', '.join(evidence.menu)}")
+    return algorithm, why
+
+
+def _pace(lost: int, short: int) -> str:
+    told = [f"halved for each update that lost ({lost})"] if lost else []
+    told += [f"raised by half for each one that gained too little ({short})"] if short else []
+    return f"; the learning rate is {' and '.join(told)}" if told else ""
+
+
+def _refused(evidence: Evidence) -> list[Generation]:
+    """Return the weight updates since the last accepted one."""
+    refused: list[Generation] = []
+    for pull in reversed(pulls_of(evidence.history, "weights", "both")):
+        if pull.accepted:
+            break
+        refused.append(pull)
+    return refused

@@ -1,0 +1,43 @@
+"""`sia-flow apply`: run what is missing of an experiment, and show how the arms compare."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Engine(StrEnum):
+    """Who runs the steps."""
+
+    prefect = "prefect"
+    local = "local"
+
+
+def command(  # noqa: PLR0913 - options of the command line
+    spec: Annotated[Path, typer.Argument(help="The experiment's YAML file.")],
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="Override a field: a.b=value.")] = None,
+    *,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait while another apply holds the experiment.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines for machines.")] = False,
+    engine: Annotated[
+        Engine, typer.Option(help="`prefect`, or `local`: no server, plain calls.")
+    ] = Engine.prefect,
+) -> None:
+    """Run an experiment: every arm and seed, as far as it has not run yet. The same command again continues."""
+    from rich.console import Console
+
+    from sia_flow.cli.running import Request, apply_experiment
+    from sia_flow.cli.workbench import open_experiments
+    from sia_flow.lineage.locks import experiment_lock
+
+    console = Console(stderr=as_json, soft_wrap=not sys.stdout.isatty())
+    for index, (project, experiment) in enumerate(open_experiments(spec, overrides or [])):
+        request = Request(project, experiment, spec.resolve(), tuple(overrides or ()), index)
+        with experiment_lock(project.locks, experiment.metadata.name, wait=wait):
+            apply_experiment(request, console, prefect=engine is Engine.prefect, as_json=as_json)

@@ -1,0 +1,132 @@
+"""What an experiment leaves for people to look at: MLflow runs, plots, a comparison, the links to them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sia_flow.cli.workbench import run_identity
+from sia_flow.files import write_atomic
+from sia_flow.lineage.results import ArmResult
+from sia_flow.lineage.store import Store
+from sia_flow.loop.tracking import Tracking
+from sia_flow.loop.view import FolderView
+from sia_flow.plan.project import Project
+from sia_flow.track.links import links
+from sia_flow.track.safe import SafeTracker
+
+if TYPE_CHECKING:
+    from sia_flow.cli.running import Request
+    from sia_flow.track.mlflow import MlflowTracker
+
+
+@dataclass(slots=True)
+class OpenTracking:
+    """A run's tracker and the watchers that feed it."""
+
+    safe: SafeTracker
+    watcher: Tracking
+    folder: FolderView
+    made: list[MlflowTracker] = field(default_factory=list)
+    """The tracker itself, once it was needed."""
+
+    def remember_links(self, request: Request) -> None:
+        """Keep the addresses of the experiment's MLflow pages for later applies, which load no MLflow."""
+        if not self.made:
+            return
+        tracker, project = self.made[0], request.project
+        runs = {}
+        for seed in request.experiment.spec.seeds:
+            for arm in request.experiment.spec.arms:
+                run = tracker.run_id(self.watcher.arm_view(arm.name, seed).key)
+                if run is not None:
+                    runs[f"{arm.name} seed {seed}"] = run
+        name = request.experiment.metadata.name
+        found = links(tracker.uri, project.artifacts / name, tracker.experiment_id, runs)
+        kept = {"compare": found.compare, "experiment": found.experiment}
+        write_atomic(_links_path(project, name), json.dumps(kept).encode())
+
+
+def open_tracking(request: Request) -> OpenTracking:
+    """Return the tracker of a run; MLflow starts in the background and is never waited for by the loop."""
+    from sia_flow.track.mlflow import MlflowTracker, default_uri
+
+    project, track = request.project, request.experiment.spec.track
+    name = request.experiment.metadata.name
+    made: list[MlflowTracker] = []
+
+    def make() -> MlflowTracker:
+        uri = track.uri or default_uri(project.root)
+        made.append(MlflowTracker(uri, project.artifacts / name, name, track.traces))
+        return made[0]
+
+    store, safe = Store(project.store), SafeTracker(make)
+    safe.start_async()
+    folder = FolderView(store, project.runs, project.checkpoints, name)
+    watcher = Tracking(safe, request.experiment, run_identity(request.experiment), store, folder)
+    return OpenTracking(safe, watcher, folder, made)
+
+
+def verdicts(results: Sequence[ArmResult]) -> list[str]:
+    """Return what the comparison of the two arms says, on sealed and on select, where both are there."""
+    from sia_flow.report.comparison import compare
+
+    found = (compare(results, split=split) for split in ("sealed", "select"))
+    return [comparison.verdict for comparison in found if comparison]
+
+
+def where_to_look(project: Project, name: str, results: Sequence[ArmResult]) -> list[str]:
+    """Write plots and the comparison, and return the lines that say where everything is."""
+    folder = project.runs / name
+    shown = os.path.relpath(folder)
+    if not results:
+        return [f"files: {shown}"]
+    draw(project, name, results)
+    lines = [f"files: {shown} (comparison.md, plots/, one folder an arm, seed and generation)"]
+    lines.append("pages: `sia-flow ui` serves Prefect and MLflow; then open")
+    path = _links_path(project, name)
+    if path.exists():
+        lines.append(f"  {json.loads(path.read_text(encoding='utf-8'))['compare']}")
+    return lines
+
+
+def draw(project: Project, name: str, results: Sequence[ArmResult]) -> None:
+    """Draw score over generations and over spend, and write the comparison, unless they are there already."""
+    from sia_flow.report.markdown import comparison_report
+
+    folder = project.runs / name
+    report = comparison_report(results).encode("utf-8")
+    path = folder / "comparison.md"
+    if path.exists() and path.read_bytes() == report and (folder / "plots" / "spend.png").exists():
+        return
+    from sia_flow.report.plots import Line, score_over_generations, score_over_spend
+
+    store = Store(project.store)
+    lines = [
+        Line(r.arm, tuple(store.generation(g) for g in r.generations))
+        for r in results
+        if r.control != "best-of-n"
+    ]
+    levels = {name: figures["select"] for name, figures in results[0].baselines.items() if figures["select"] > 0}
+    levels |= _controls(results)
+    (folder / "plots").mkdir(parents=True, exist_ok=True)
+    if lines:
+        score_over_generations(lines, folder / "plots" / "generations.png", levels)
+        score_over_spend(lines, folder / "plots" / "spend.png", levels)
+    write_atomic(path, report)
+
+
+def _controls(results: Sequence[ArmResult]) -> dict[str, float]:
+    means: dict[str, list[float]] = {}
+    for result in results:
+        if result.control == "best-of-n" and result.best is not None:
+            means.setdefault(f"{result.arm} (best program)", []).append(result.best.select.mean)
+    return {name: sum(values) / len(values) for name, values in means.items()}
+
+
+def _links_path(project: Project, name: str) -> Path:
+    return project.state / "links" / f"{name}.json"

@@ -1,0 +1,122 @@
+"""The `sia-flow` command: a table of commands, each imported when it is called.
+
+Invariant: `--help` imports no command, and an error that sia-flow raises on purpose is one message on stderr
+and an exit code, never a traceback (unless SIA_FLOW_DEBUG=1).
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple, NoReturn
+
+import typer
+from typer.core import TyperCommand
+
+from sia_flow import __version__
+from sia_flow.cli.text import printable
+from sia_flow.errors import SiaFlowError
+
+
+class Entry(NamedTuple):
+    """One command: `module:function`, and its line in `--help`."""
+
+    target: str
+    help: str
+
+
+COMMANDS = {
+    "init": Entry("sia_flow.cli.init:command", "Lay out a project in a folder: specs, tasks, flows."),
+    "doctor": Entry("sia_flow.cli.doctor:command", "Say what this machine can run, and what it lacks."),
+    "prepare": Entry("sia_flow.cli.prepare:command", "Make a task's data sets and base models ready."),
+    "publish": Entry("sia_flow.cli.publish:command", "Put an experiment's checkpoints under DVC."),
+    "validate": Entry("sia_flow.cli.validate:command", "Check specs; every problem with its line."),
+    "explain": Entry("sia_flow.cli.explain:command", "Say what a key of a spec means and may be."),
+    "schema": Entry("sia_flow.cli.schema:command", "Print the JSON Schema of a spec, for editors."),
+    "plan": Entry("sia_flow.cli.plan:command", "Show what a spec would run, what is done, what it costs."),
+    "apply": Entry("sia_flow.cli.apply:command", "Run a spec, or go on where it stopped."),
+    "status": Entry("sia_flow.cli.status:command", "Show how far the runs are."),
+    "compare": Entry("sia_flow.cli.compare:command", "Compare the arms of an experiment."),
+    "ui": Entry("sia_flow.cli.ui:command", "Serve the Prefect and MLflow pages of this project."),
+}
+
+
+class LazyCommand(TyperCommand):
+    """A command of the table: a name and a help line, until it is called."""
+
+    def __init__(self, name: str, entry: Entry) -> None:
+        super().__init__(name, help=entry.help, rich_markup_mode=None)
+        self.entry = entry
+
+    # Some versions of typer bring their own click, so its Context has no public name.
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Import the command and let it read its arguments."""
+        return load_command(str(self.name), self.entry).make_context(*args, **kwargs)
+
+
+def load_command(name: str, entry: Entry) -> TyperCommand:
+    """Import a command's function. Raises SiaFlowError that says what is missing."""
+    module, _, attribute = entry.target.partition(":")
+    try:
+        function: Callable[..., object] = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        raise SiaFlowError(_missing(name, module, str(error.name))) from error
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command(name)(function)
+    command = typer.main.get_command(app)
+    if not isinstance(command, TyperCommand):
+        raise TypeError(f"{entry.target} is no single command")
+    return command
+
+
+def _missing(name: str, module: str, absent: str) -> str:
+    if absent == module:
+        return f"this installation has no command {name} ({module} is not in it); reinstall sia-flow"
+    extra = "; pip install 'sia-flow[all]'" if not absent.startswith("sia_flow") else "; reinstall sia-flow"
+    return f"{name} needs the module {absent}, which is not installed{extra}"
+
+
+def _show_version(value: bool) -> None:  # noqa: FBT001 - the form that typer calls
+    if value:
+        typer.echo(f"sia-flow {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Run self-improving AI experiments from YAML specs: scaffold and weights, on Prefect, MLflow and DVC."""
+
+
+def build_app() -> Any:  # noqa: ANN401 - typer's group, whose class has moved between versions
+    """Return the command group with every command of the table."""
+    app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+    app.callback()(_root)
+    group = typer.main.get_group(app)
+    for name, entry in COMMANDS.items():
+        group.add_command(LazyCommand(name, entry))
+    return group
+
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    debug = os.environ.get("SIA_FLOW_DEBUG") == "1"
+    try:
+        build_app().main(prog_name="sia-flow")
+    except SiaFlowError as error:
+        if debug:
+            raise
+        typer.echo(printable(str(error)), err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(130)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

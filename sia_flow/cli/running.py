@@ -1,0 +1,156 @@
+"""Running an experiment from the command line: prepare, plan, serve, run, show.
+
+Invariant: no server starts and no model loads unless a step is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from sia_flow.cli.render import JsonLines, Terminal, print_final
+from sia_flow.cli.closing import open_tracking, verdicts, where_to_look
+from sia_flow.cli.workbench import announce_changes, plan_all
+from sia_flow.lineage.results import ArmResult
+from sia_flow.loop.events import Several, Watcher
+from sia_flow.loop.stopping import Stop
+from sia_flow.plan.project import Project
+from sia_flow.spec.models import Experiment
+
+if TYPE_CHECKING:
+    from sia_flow.track.server import PrefectServer
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One experiment to apply, and where it was written down."""
+
+    project: Project
+    experiment: Experiment
+    spec: Path
+    overrides: tuple[str, ...]
+    index: int
+    """Position in its file, where a matrix makes several."""
+
+
+def apply_experiment(request: Request, console: Console, *, prefect: bool, as_json: bool) -> list[ArmResult]:
+    """Run what is missing, print the comparison, return the arms' results. Raises SiaFlowError."""
+    announce_changes(request.project, request.experiment, console)
+    with ExitStack() as stack:
+        server = _server(request, stack) if prefect else None
+        early = server is not None and not _prepared(request)
+        if server and early:
+            server.start_async()
+        _prepare(request, console)
+        results = finished(request)
+        if results is None:
+            if server and not early:
+                server.start_async()
+            _run(request, console, server, as_json=as_json)
+            results = finished(request) or []
+        else:
+            console.print("nothing to do: every step has its record", highlight=False)
+    _close(request, console, results, as_json=as_json)
+    return results
+
+
+def finished(request: Request) -> list[ArmResult] | None:
+    """Return the results of all arms and seeds, or None while one is missing."""
+    results = [plan.result for plan in plan_all(request.project, request.experiment)]
+    return [result for result in results if result] if all(results) else None
+
+
+def _prepared(request: Request) -> bool:
+    from flows.prepare import is_prepared
+    from sia_flow.verify.task import load_task
+
+    spec = request.experiment.spec
+    task = load_task(request.project.root, spec.task.name)
+    base = (request.project.models / spec.policy.base, Path(spec.policy.base))
+    return is_prepared(task.data_dir(request.project.root, spec.task.data)) and any(b.is_dir() for b in base)
+
+
+def _prepare(request: Request, console: Console) -> None:
+    if _prepared(request):
+        return
+    from flows.prepare import prepare_experiment
+
+    console.print("preparing the data set and the base model (once)", highlight=False)
+    with console.status("building"):
+        prepare_experiment(request.project, request.experiment)
+
+
+def _server(request: Request, stack: ExitStack) -> PrefectServer:
+    from sia_flow.track.server import PrefectServer
+
+    server = PrefectServer(request.project.state)
+    stack.callback(server.stop)
+    return server
+
+
+def _run(request: Request, console: Console, server: PrefectServer | None, *, as_json: bool) -> None:
+    tracking = open_tracking(request)
+    with ExitStack() as stack:
+        shown: Watcher = JsonLines(Console()) if as_json else stack.enter_context(Terminal(console))
+        watcher = Several(shown, tracking.folder, tracking.watcher)
+        stop = stack.enter_context(_polite_stop(console))
+        if server is not None:
+            run_with_prefect(request, server, watcher, stop)
+        if finished(request) is None:
+            from flows.local import run_experiment
+
+            run_experiment(request.experiment, request.project.root, watcher, stop)
+    tracking.remember_links(request)
+    if tracking.safe.dirty:
+        console.print(f"warning: MLflow misses part of this run: {tracking.safe.reason}", markup=False)
+
+
+def run_with_prefect(request: Request, server: PrefectServer, watcher: Watcher, stop: Stop) -> None:
+    """Run the experiment's flow. A server that goes away costs a warning: the steps go on without it."""
+    os.environ.update({"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", **server.variables()})
+    server.wait()
+    os.environ.update(server.variables())
+    import httpx
+    from flows.experiment import SESSION, Session, experiment
+    from prefect.exceptions import PrefectException
+
+    SESSION.set(Session(watcher, stop))
+    try:
+        experiment(str(request.spec), list(request.overrides), request.index)
+    except (httpx.HTTPError, PrefectException, ConnectionError) as error:
+        watcher.warning(f"the Prefect server went away ({type(error).__name__}); the run goes on without it")
+
+
+@contextmanager
+def _polite_stop(console: Console) -> Iterator[Stop]:
+    """Turn the first Ctrl-C into a request to stop at the next safe point; the second one stops at once."""
+    stop = Stop()
+
+    def ask(_signal: int, _frame: FrameType | None) -> None:
+        if stop.asked:
+            raise KeyboardInterrupt
+        stop.ask()
+        console.print("stopping after the current step; press Ctrl-C again to stop at once", highlight=False)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _close(request: Request, console: Console, results: Sequence[ArmResult], *, as_json: bool) -> None:
+    name = request.experiment.metadata.name
+    if not as_json:
+        print_final(console, f"{name}: all arms", results)
+    for line in (*verdicts(results), *where_to_look(request.project, name, results)):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

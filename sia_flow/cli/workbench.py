@@ -1,0 +1,70 @@
+"""What the commands that run or read experiments share: the project, the loaded specs, the plan."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from sia_flow.canonical import digest
+from sia_flow.files import write_atomic
+from sia_flow.lineage.records import Generation
+from sia_flow.lineage.store import Store
+from sia_flow.loop.events import Silent, Watcher
+from sia_flow.loop.lab import Lab
+from sia_flow.plan.forecast import ArmPlan, forecast
+from sia_flow.plan.project import Project
+from sia_flow.spec.load import diff_specs, load_experiments, resolved_json
+from sia_flow.spec.models import Experiment
+
+
+def open_experiments(spec: Path, overrides: Sequence[str]) -> Iterator[tuple[Project, Experiment]]:
+    """Yield the experiments of a spec file with the project that it belongs to. Raises SpecError."""
+    experiments = load_experiments(spec, overrides)
+    project = Project.find(spec)
+    if str(project.root) not in sys.path:
+        sys.path.insert(0, str(project.root))
+    for experiment in experiments:
+        yield project, experiment
+
+
+def open_lab(project: Project, experiment: Experiment, watcher: Watcher | None = None) -> Lab:
+    """Return the workbench of an experiment."""
+    return Lab(experiment, project.root, Store(project.store), watcher or Silent())
+
+
+def run_identity(experiment: Experiment) -> str:
+    """Return the hash of what an experiment's results depend on, its arms, seeds and budget left out."""
+    fields = experiment.spec.model_dump(mode="json", exclude={"arms", "seeds", "budget", "schedule", "track"})
+    return digest([experiment.metadata.name, fields])
+
+
+def announce_changes(project: Project, experiment: Experiment, console: Console) -> None:
+    """Say what changed since the spec of this name was last applied, and remember it as it is now."""
+    path = project.state / "specs" / f"{experiment.metadata.name}.json"
+    new = resolved_json(experiment)
+    if path.exists():
+        for change in diff_specs(json.loads(path.read_text(encoding="utf-8")), new):
+            console.print(
+                f"spec changed: {change.path} {change.old} -> {change.new} ({change.effect})",
+                markup=False,
+                highlight=False,
+            )
+    write_atomic(path, json.dumps(new, indent=2).encode())
+
+
+def plan_all(project: Project, experiment: Experiment) -> list[ArmPlan]:
+    """Return the plan of every arm and seed, without running anything."""
+    from flows.improve import control, improve
+
+    with open_lab(project, experiment) as lab:
+        return forecast(lab, improve, control)
+
+
+def history_of(project: Project, plan: ArmPlan) -> list[Generation]:
+    """Return the generations of an arm that are stored, in order."""
+    store = Store(project.store)
+    return [store.generation(generation_id) for generation_id in plan.history]

@@ -1,0 +1,62 @@
+"""The control `best-of-n`: as many rollouts of the first scaffold on the bare base as the dearest arm spent.
+
+Invariant: rollouts come in chunks with seeds of their own, so a larger n extends what was drawn before.
+"""
+
+from __future__ import annotations
+
+from sia_flow.lineage.records import Spend
+from sia_flow.lineage.results import ArmResult
+from sia_flow.loop.arm import ArmState, sealed_sample
+from sia_flow.loop.evaluate import Agent, Sample, evaluate, top_programs
+from sia_flow.loop.finish import FINALISTS, baselines, best_program
+from sia_flow.loop.lab import Lab
+from sia_flow.loop.prepared import Runner
+
+CHUNK = 512
+
+
+def chunks_for(lab: Lab, rollouts: int) -> int:
+    """Return how many chunks of rollouts are needed to spend at least `rollouts`."""
+    size = max(1, CHUNK // lab.spec.rollouts.instances) * lab.spec.rollouts.instances
+    return max(1, -(-rollouts // size))
+
+
+def best_of_n(lab: Lab, run: Runner, state: ArmState, rollouts: int, key: str) -> ArmResult:
+    """Draw, keep the best program on train, measure it on select and sealed."""
+    assert state.incumbent is not None
+    first = state.incumbent
+    agent = Agent(first.scaffold, None)
+    samples = max(1, CHUNK // lab.spec.rollouts.instances)
+    count = chunks_for(lab, rollouts)
+    spend, best = Spend(), dict[str, float]()
+    for chunk in range(count):
+        sample = Sample("train", lab.spec.rollouts.instances, samples, f"best-of-n {chunk}")
+        label = f"{state.arm.name} seed {state.seed} chunk {chunk + 1} of {count}"
+        found = evaluate(lab, run, agent, sample, state.seed, label)
+        spend += found.spend
+        for entry in top_programs(found.trajectories(lab), found.verdicts(lab), FINALISTS):
+            program, reward = str(entry["program"]), float(entry["reward"])
+            best[program] = max(reward, best.get(program, reward))
+    finalists = [p for p, _ in sorted(best.items(), key=lambda item: (-item[1], item[0]))[:FINALISTS]]
+    chosen = best_program(lab, run, state, finalists)
+    sealed = evaluate(lab, run, agent, sealed_sample(lab), state.seed, f"{state.arm.name} seed {state.seed} sealed")
+    result = ArmResult(
+        key=key,
+        experiment=lab.experiment.metadata.name,
+        arm=state.arm.name,
+        seed=state.seed,
+        control=state.arm.control,
+        generations=tuple(g.id for g in state.history),
+        incumbent=first.id,
+        stopped=f"{count * samples * lab.spec.rollouts.instances} rollouts drawn",
+        select=first.select,
+        sealed=sealed.score,
+        guards=lab.verifier.guards(sealed.score.metrics),
+        best=chosen,
+        baselines=baselines(lab, run),
+        spend=spend,
+    )
+    lab.store.put_arm(result)
+    lab.watcher.arm_ended(result)
+    return result

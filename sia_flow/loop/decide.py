@@ -1,0 +1,150 @@
+"""The Feedback-Agent's step, and the harness lever: its alternative edits are tried on train, the best one is taken.
+
+Invariant: the agent sees train trajectories and select scores, never a sealed figure; what it sees does not depend
+on how many generations the budget still has, so that a longer budget extends an arm instead of changing it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sia_flow.agents.builtin import feedback_agent
+from sia_flow.agents.decision import Evidence, Rewards, Validity
+from sia_flow.canonical import derive_seed
+from sia_flow.lineage.records import Decision, Generation, Spend, Trial
+from sia_flow.lineage.store import Step, StepOutput, StepRecord
+from sia_flow.loop.arm import ArmState, Made
+from sia_flow.loop.evaluate import Agent, Sample, evaluate, top_programs
+from sia_flow.loop.lab import Lab
+from sia_flow.loop.prepared import Prepared, Runner
+from sia_flow.scaffold.constants import constant_values
+from sia_flow.scaffold.contract import check
+
+
+def prepare_feedback(lab: Lab, state: ArmState) -> Prepared:
+    """Prepare the decision after the state's last generation."""
+    spec = lab.spec
+    step = Step(
+        name="feedback",
+        version=1,
+        params={
+            "agent": spec.agents.feedback.model_dump(mode="json"),
+            "levers": list(state.arm.levers),
+            "control": state.arm.control,
+            "training": spec.training.model_dump(mode="json"),
+            "search": spec.search.model_dump(mode="json"),
+        },
+        inputs={f"generation {g.index}": g.id for g in state.history},
+        seed=state.seed,
+    )
+    return Prepared("feedback", state.label(len(state.history)), step, lambda: _feedback(lab, state))
+
+
+def decision_of(record: StepRecord) -> Decision:
+    """Return the decision that a feedback step holds."""
+    return Decision.model_validate(record.result)
+
+
+def _feedback(lab: Lab, state: ArmState) -> StepOutput:
+    parent = state.parent(lab)
+    evaluation = state.evaluations[parent.id]
+    trajectories, verdicts = evaluation.trajectories(lab), evaluation.verdicts(lab)
+    training = lab.spec.training
+    best = best_train_program(lab, state)
+    evidence = Evidence(
+        levers=tuple(state.arm.levers),
+        generation=state.history[-1],
+        incumbent=parent,
+        history=tuple(state.history),
+        scaffold=lab.store.objects.get_sources(parent.scaffold),
+        trajectories=trajectories,
+        verdicts=verdicts,
+        best_program=best,
+        menu=menu(training.algorithm),
+        iterations=training.iterations,
+        learning_rate=training.learning_rate,
+        kl=training.kl,
+        trials=lab.spec.search.trials,
+        seed=derive_seed(state.seed, "feedback", len(state.history)),
+        choose=lambda rewards, valid, names: _choose(lab, rewards, valid, names),
+    )
+    decision = feedback_agent(lab.spec.agents.feedback.type).decide(evidence)
+    return StepOutput(result=decision.model_dump(mode="json"))
+
+
+def _choose(lab: Lab, rewards: Rewards, valid: Validity, names: Sequence[str]) -> tuple[str, str]:
+    from sia_flow.training.select import choose, features
+
+    return choose(features(rewards, valid, floor=lab.verifier.floor), names)
+
+
+def menu(algorithm: str) -> tuple[str, ...]:
+    """Return the algorithms that the agent may choose from: one that the spec pins, or all."""
+    from sia_flow.training.algorithms import ALGORITHMS
+
+    return tuple(ALGORITHMS) if algorithm == "auto" else (algorithm,)
+
+
+def best_train_program(lab: Lab, state: ArmState) -> str | None:
+    """Return the best program that the arm has seen on train, or None while there is no valid one."""
+    ranked = best_train_programs(lab, state, 1)
+    return ranked[0] if ranked else None
+
+
+def best_train_programs(lab: Lab, state: ArmState, count: int) -> list[str]:
+    """Return the arm's best distinct programs by their best train reward, best first."""
+    import json
+
+    best: dict[str, float] = {}
+    found: list[dict[str, str | float]] = []
+    for evaluation in state.evaluations.values():
+        found += [dict(e) for e in top_programs(evaluation.trajectories(lab), evaluation.verdicts(lab), count)]
+    for oid in state.programs:
+        found += json.loads(lab.store.objects.get_bytes(oid))
+    for entry in found:
+        program, reward = str(entry["program"]), float(entry["reward"])
+        best[program] = max(reward, best.get(program, reward))
+    return [program for program, _ in sorted(best.items(), key=lambda item: (-item[1], item[0]))[:count]]
+
+
+def edit_scaffold(lab: Lab, run: Runner, state: ArmState, decision: Decision, spend: Spend) -> Made:
+    """Apply a harness decision: check each alternative, try them on train where there are several, take the best."""
+    parent = state.parent(lab)
+    index = len(state.history)
+    agents = _agents(lab, parent, decision)
+    sample = _trial_sample(lab)
+    trials: list[Trial] = []
+    for number, agent in enumerate(agents):
+        if len(agents) > 1:
+            label = state.label(index, f"trial {number + 1} of {len(agents)}")
+            evaluation = evaluate(lab, run, agent, sample, state.seed, label)
+            spend += evaluation.spend
+            trials.append(_trial(lab, agent, decision, number, evaluation.score.mean, evaluation.score.se, sample))
+    chosen = max(range(len(trials)), key=lambda i: trials[i].mean) if trials else 0
+    trials = [t.model_copy(update={"chosen": i == chosen}) for i, t in enumerate(trials)]
+    steps = {"scaffold edit": agents[chosen].scaffold}
+    return Made(agents[chosen], decision, spend, steps, tuple(trials))
+
+
+def _trial_sample(lab: Lab) -> Sample:
+    samples = max(2, lab.spec.rollouts.samples // 2)
+    return Sample("train", lab.spec.rollouts.instances, samples, "trial")
+
+
+def _agents(lab: Lab, parent: Generation, decision: Decision) -> Sequence[Agent]:
+    agents = []
+    for edit in decision.edits:
+        files = {**lab.store.objects.get_sources(parent.scaffold), **edit.files}
+        if not check(files):
+            oid = lab.store.objects.put_tree({name: text.encode() for name, text in files.items()})
+            agents.append(Agent(oid, parent.adapter))
+    return agents or [Agent(parent.scaffold, parent.adapter)]
+
+
+def _trial(  # noqa: PLR0913 - the fields of a trial
+    lab: Lab, agent: Agent, decision: Decision, number: int, mean: float, se: float, sample: Sample
+) -> Trial:
+    source = lab.store.objects.get_sources(agent.scaffold)["scaffold.py"]
+    constants = constant_values(source)
+    name = decision.edits[number].name if number < len(decision.edits) else "unchanged"
+    return Trial(name=name, constants=constants, mean=mean, se=se, n=sample.instances * sample.samples)

@@ -1,0 +1,198 @@
+"""The live things that the steps of one experiment share: task, verifier, sandbox, policies, store.
+
+Everything is made on first use, so that a run whose steps are all cached loads no model and starts no sandbox.
+Invariant: the sealed instances live in a scorer of their own, which only the closing steps ask for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sia_flow.canonical import digest
+from sia_flow.errors import InfrastructureError
+from sia_flow.lineage.records import Isolation, Split, Verdict
+from sia_flow.lineage.store import Store
+from sia_flow.loop.events import Silent, Watcher
+from sia_flow.loop.stopping import Stop
+from sia_flow.protocols import Image, Instance, Limits, Sandbox, Session, Verifier
+from sia_flow.rollout.engine import RolloutEngine
+from sia_flow.spec.models import Experiment
+from sia_flow.verify.programs import ProgramScorer
+from sia_flow.verify.task import Task, load_task
+
+if TYPE_CHECKING:
+    from sia_flow.policy.local import LocalPolicy
+
+
+class Lab:
+    """One experiment's workbench in a project folder. A context manager: leaving it kills every sandbox."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        root: Path,
+        store: Store,
+        watcher: Watcher | None = None,
+        stop: Stop | None = None,
+    ) -> None:
+        self.experiment = experiment
+        self.spec = experiment.spec
+        self.root = root
+        self.store = store
+        self.watcher = watcher or Silent()
+        self.stop = stop or Stop()
+        self._open = contextlib.ExitStack()
+        self._policies: dict[str | None, LocalPolicy] = {}
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    @functools.cached_property
+    def task(self) -> Task:
+        """The task folder. Raises TaskError."""
+        return load_task(self.root, self.spec.task.name)
+
+    @functools.cached_property
+    def verifier(self) -> Verifier:
+        """The task's verifier in the spec's mode. Raises TaskError where the data set is not there."""
+        return self.task.verifier(self.spec.task.mode, self.data_dir)
+
+    @property
+    def data_dir(self) -> Path:
+        """Folder of the prepared data set."""
+        return self.task.data_dir(self.root, self.spec.task.data)
+
+    @functools.cached_property
+    def base_dir(self) -> Path:
+        """Folder of the base model. Raises SpecError where it is not there."""
+        from sia_flow.policy.bases import resolve_base
+
+        return resolve_base(self.spec.policy.base, self.root / "models")
+
+    @functools.cached_property
+    def base_digest(self) -> str:
+        """Digest of the base model."""
+        from sia_flow.policy.bases import base_digest
+
+        return base_digest(self.base_dir)
+
+    @functools.cached_property
+    def sandbox(self) -> Sandbox:
+        """The strongest sandbox that this machine gives. Raises IsolationError below the spec's minimum."""
+        from sia_flow.sandbox.open import open_sandbox
+
+        return open_sandbox(self.spec.sandbox.minimum_level, self.store.root.parent / "sandbox")
+
+    @property
+    def isolation(self) -> Isolation:
+        """The level that candidates run under."""
+        return self.sandbox.isolation
+
+    @property
+    def limits(self) -> Limits:
+        """Limits of one job."""
+        return Limits(wall=self.spec.sandbox.wall, cpu=self.spec.sandbox.wall, memory=self.spec.sandbox.memory)
+
+    def instances(self, split: Split, count: int) -> tuple[Instance, ...]:
+        """Return the instances of a split; the same ones for every arm and seed."""
+        return self._instances(split, count)
+
+    @functools.cached_property
+    def _instances(self) -> functools._lru_cache_wrapper[tuple[Instance, ...]]:
+        return functools.lru_cache(lambda split, count: self.verifier.instances(split, count, 0))
+
+    @functools.cached_property
+    def scorer(self) -> ProgramScorer:
+        """Scores answers on train and select."""
+        return self._scorer()
+
+    @functools.cached_property
+    def sealed_scorer(self) -> ProgramScorer:
+        """Scores answers on sealed, in sandboxes that hold nothing else."""
+        return self._scorer()
+
+    def _scorer(self) -> ProgramScorer:
+        scorer = ProgramScorer(self.task, self.verifier, self.sandbox, self.limits, self.spec.rollouts.workers)
+        self._open.callback(scorer.close)
+        return scorer
+
+    @functools.cached_property
+    def _scaffold_session(self) -> Session:
+        session = self.sandbox.open(Image(), self.spec.rollouts.workers)
+        self._open.callback(session.close)
+        return session
+
+    def engine(self, split: Split) -> RolloutEngine:
+        """Return the rollout engine of a split."""
+        scorer = self.sealed_scorer if split == "sealed" else self.scorer
+
+        def score_visible(items: Sequence[tuple[Instance, str | None]]) -> Sequence[Verdict]:
+            return scorer.score([(self._visible(instance), program) for instance, program in items])
+
+        return RolloutEngine(self._scaffold_session, score_visible, self.limits, self.spec.policy.max_tokens)
+
+    def _visible(self, instance: Instance) -> Instance:
+        twin = self._twins.get(instance.id)
+        if twin is None:
+            twin = self._twins[instance.id] = self.verifier.visible(instance)
+        return twin
+
+    @functools.cached_property
+    def _twins(self) -> dict[str, Instance]:
+        return {}
+
+    def policy(self, adapter: str | None) -> LocalPolicy:
+        """Return the policy with an adapter (object id) or the bare base. Two are kept in memory."""
+        if adapter not in self._policies:
+            from sia_flow.policy.local import LocalPolicy
+
+            while len(self._policies) >= 2:
+                self._policies.pop(next(iter(self._policies)))
+            self._policies[adapter] = LocalPolicy.load(self.base_dir, self.adapter_dir(adapter))
+        return self._policies[adapter]
+
+    def trainable_policy(self, adapter: str | None, seed: int) -> LocalPolicy:
+        """Return a policy whose adapter can be trained, starting from an adapter or from zero."""
+        from sia_flow.policy.adapters import LoraConfig
+        from sia_flow.policy.local import LocalPolicy
+
+        lora = self.spec.policy.lora
+        config = LoraConfig(rank=lora.rank, alpha=lora.alpha, targets=tuple(lora.targets), seed=seed)
+        return LocalPolicy.load(self.base_dir, self.adapter_dir(adapter), config, trainable=True)
+
+    def adapter_dir(self, adapter: str | None) -> Path | None:
+        """Lay an adapter object out as a folder and return it; None for the bare base."""
+        if adapter is None:
+            return None
+        return self.store.objects.checkout(adapter, self.store.root.parent / "adapters" / adapter.removesuffix(".dir"))
+
+    def work_dir(self, key: str) -> Path:
+        """Return the scratch folder of a step, which survives a kill and is removed when the step is done."""
+        path = self.store.root.parent / "work" / key
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InfrastructureError(f"cannot make the work folder {path}: {error.strerror}") from error
+        return path
+
+    @functools.cached_property
+    def inputs(self) -> dict[str, str]:
+        """Digests that every rollout depends on."""
+        return {
+            "task": self.task.digest,
+            "data": self.verifier.data_digest,
+            "verifier": self.verifier.digest,
+            "base": self.base_digest,
+        }
+
+    @functools.cached_property
+    def limits_digest(self) -> str:
+        """Digest of the limits under which candidates run."""
+        return digest([self.limits.wall, self.limits.memory, self.spec.policy.max_tokens])

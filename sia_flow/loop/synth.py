@@ -1,0 +1,31 @@
+"""The Meta-Agent's step: task description and reference scaffold in, first scaffold out."""
+
+from __future__ import annotations
+
+from sia_flow.agents.builtin import meta_agent
+from sia_flow.errors import TaskError
+from sia_flow.lineage.store import Step, StepOutput
+from sia_flow.loop.lab import Lab
+from sia_flow.loop.prepared import Prepared
+from sia_flow.scaffold.contract import check
+
+
+def prepare_synth(lab: Lab, seed: int) -> Prepared:
+    """Prepare the writing of generation 0's scaffold; the same step for all arms of a seed."""
+    step = Step(
+        name="scaffold synth",
+        version=1,
+        params={"agent": lab.spec.agents.meta.model_dump(mode="json")},
+        inputs={"task": lab.task.digest},
+        seed=seed,
+    )
+    return Prepared("scaffold synth", f"seed {seed} gen 0", step, lambda: _synth(lab, seed))
+
+
+def _synth(lab: Lab, seed: int) -> StepOutput:
+    files = meta_agent(lab.spec.agents.meta.type).write(lab.task.description(), lab.task.reference(), seed)
+    problems = check(files)
+    if problems:
+        raise TaskError("the first scaffold breaks its contract: " + "; ".join(map(str, problems)))
+    oid = lab.store.objects.put_tree({name: text.encode() for name, text in files.items()})
+    return StepOutput({"scaffold": oid})

@@ -1,0 +1,164 @@
+"""What an experiment will do and cost, before it does: a replay of the records up to the first step that is missing.
+
+Invariant: planning runs no step and starts no server; an experiment whose every step has a record is found so from
+the records alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sia_flow.lineage.records import Spend
+from sia_flow.lineage.results import ArmResult
+from sia_flow.lineage.store import StepRecord
+from sia_flow.loop.arm import ArmState
+from sia_flow.loop.lab import Lab
+from sia_flow.loop.prepared import Prepared, Runner
+from sia_flow.spec.models import Arm
+
+ROLLOUT_SECONDS = (0.008, 0.03)
+"""Wall seconds of a rollout with its verification, on 2 cores, low and high; measured on the embedded denoise."""
+TOKENS = (30, 90)
+"""Prompt and completion tokens of a rollout of the tiny policy, low and high."""
+
+Improve = Callable[[Lab, Runner, ArmState], ArmResult]
+
+
+class Missing(Exception):  # noqa: N818 - an answer, not a fault
+    """The replay came to a step that has no record yet."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        super().__init__(prepared.label)
+        self.prepared = prepared
+
+
+class Range(NamedTuple):
+    """A low and a high estimate."""
+
+    low: float
+    high: float
+
+    def __add__(self, other: tuple[float, ...]) -> Range:  # type: ignore[override]  # sums, does not concatenate
+        """Return the sum of two ranges."""
+        return Range(self.low + other[0], self.high + other[1])
+
+
+@dataclass(frozen=True, slots=True)
+class ArmPlan:
+    """One arm and seed: what is there, what comes next, what it may cost."""
+
+    arm: str
+    seed: int
+    result: ArmResult | None
+    """Its stored result when there is nothing left to do."""
+    cached: int
+    """Steps with a record."""
+    history: tuple[str, ...]
+    """Ids of the generations with a record, in order."""
+    next: str
+    """Label of the first step without a record; empty when done."""
+    rollouts: Range
+    tokens: Range
+    seconds: Range
+    usd: Range = Range(0.0, 0.0)
+
+    @property
+    def generations(self) -> int:
+        """How many generations have a record."""
+        return len(self.history)
+
+
+class _Replay:
+    """A runner that finds records and runs nothing."""
+
+    def __init__(self) -> None:
+        self.keys: set[str] = set()
+
+    def __call__(self, lab: Lab, prepared: Prepared) -> StepRecord:
+        record = lab.store.find(prepared.step.key)
+        if record is None:
+            raise Missing(prepared)
+        self.keys.add(record.key)
+        return record
+
+
+def forecast(lab: Lab, improve: Improve, control: Callable[[Lab, Runner, ArmState, int], ArmResult]) -> list[ArmPlan]:
+    """Return a plan for each arm and seed, in the order in which they run."""
+    plans: list[ArmPlan] = []
+    for seed in lab.spec.seeds:
+        spent: list[Spend] = []
+        full = True
+        for arm in run_order(lab.spec.arms):
+            state, replay = ArmState(arm, seed), _Replay()
+            body = _body(lab, state, replay, improve, control, spent)
+            plan = _plan(lab, state, replay, body, needs_others=arm.control == "best-of-n" and not full)
+            full = full and plan.result is not None
+            if plan.result is not None:
+                spent.append(plan.result.spend)
+            plans.append(plan)
+    return plans
+
+
+def run_order(arms: Sequence[Arm]) -> list[Arm]:
+    """Return the arms as they run: the control that draws as much as the dearest arm comes last."""
+    return sorted(arms, key=lambda arm: arm.control == "best-of-n")
+
+
+def _body(  # noqa: PLR0913 - what a replay needs
+    lab: Lab,
+    state: ArmState,
+    replay: _Replay,
+    improve: Improve,
+    control: Callable[[Lab, Runner, ArmState, int], ArmResult],
+    spent: Sequence[Spend],
+) -> Callable[[], ArmResult]:
+    if state.arm.control == "best-of-n":
+        rollouts = max((spend.rollouts for spend in spent), default=0)
+        return lambda: control(lab, replay, state, rollouts)
+    return lambda: improve(lab, replay, state)
+
+
+def _plan(
+    lab: Lab, state: ArmState, replay: _Replay, body: Callable[[], ArmResult], *, needs_others: bool
+) -> ArmPlan:
+    result, following = None, ""
+    if needs_others:
+        following = "waits for the other arms"
+    else:
+        try:
+            result = body()
+        except Missing as missing:
+            following = missing.prepared.label
+    rollouts = Range(0, 0) if result else _rollouts(lab, state)
+    return ArmPlan(
+        arm=state.arm.name,
+        seed=state.seed,
+        result=result,
+        cached=len(replay.keys),
+        history=result.generations if result else tuple(g.id for g in state.history),
+        next=following,
+        rollouts=rollouts,
+        tokens=Range(rollouts.low * TOKENS[0], rollouts.high * TOKENS[1]),
+        seconds=Range(rollouts.low * ROLLOUT_SECONDS[0], rollouts.high * ROLLOUT_SECONDS[1]),
+    )
+
+
+def _rollouts(lab: Lab, state: ArmState) -> Range:
+    """Rollouts still to run: per generation the train and select samples, and what its lever takes."""
+    spec = lab.spec
+    train = spec.rollouts.instances * spec.rollouts.samples
+    each = train + spec.verify.select.instances * spec.verify.select.samples
+    closing = spec.verify.sealed.instances * spec.verify.sealed.samples
+    left = max(0, spec.budget.generations + 1 - len(state.history))
+    pull = spec.training.iterations * spec.training.instances * spec.training.samples
+    trials = spec.search.trials * train // 2
+    levers = state.arm.levers
+    low = each * left + closing
+    if state.arm.control == "best-of-n":
+        weights = any("weights" in arm.levers for arm in spec.arms)
+        return Range(low, low + (pull * max(1, left // 2) if weights else trials * left))
+    dear = {("weights",): pull, ("harness",): trials}.get(tuple(levers), max(pull, trials))
+    cheap = pull if levers == ("weights",) else 0
+    return Range(low + cheap * (left > 1), low + dear * max(0, left - 1))

@@ -1,0 +1,1 @@
+"""Reports: the closing table, the comparison of arms, plots and Markdown, all from records."""

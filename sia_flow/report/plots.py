@@ -1,0 +1,148 @@
+"""Pictures of a run: score over generations, score over spend, the curves of a weight update.
+
+Invariants: every axis says what it shows and on which split; a band is one standard error; a point that was
+not kept is hollow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from sia_flow.lineage.records import Generation, Score
+from sia_flow.report.canvas import COLOURS, GREY, SIZE, canvas, dress, figure_of, save, write
+from sia_flow.report.table import Estimate, combine
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One arm and seed: its generations in order."""
+
+    arm: str
+    generations: tuple[Generation, ...]
+
+
+def score_over_generations(
+    lines: Sequence[Line],
+    path: Path,
+    baselines: Mapping[str, float] | None = None,
+    split: Literal["train", "select"] = "select",
+) -> Path:
+    """Draw the mean reward of each generation, a line an arm (mean over its seeds), and return `path`."""
+    figure, axes = canvas("generation", f"mean reward on {split}", whole=True)
+    for colour, (arm, seeds) in zip(COLOURS * 4, _by_arm(lines).items(), strict=False):
+        count = max(len(line.generations) for line in seeds)
+        columns = [[line.generations[i] for line in seeds if i < len(line.generations)] for i in range(count)]
+        points = [combine([getattr(g, split) for g in column]) for column in columns]
+        _band(axes, list(range(count)), points, colour, _label(arm, seeds))
+        for index, column in enumerate(columns):
+            _mark(axes, index, points[index], column, colour)
+    _levels(axes, baselines or {})
+    return save(figure, axes, path, "squares: weight updates; hollow: not kept; band: ±1 SE")
+
+
+def score_over_spend(lines: Sequence[Line], path: Path, baselines: Mapping[str, float] | None = None) -> Path:
+    """Draw the incumbent's reward on select over the rollouts spent, a line an arm and seed."""
+    figure, axes = canvas("rollouts spent (all splits)", "incumbent's mean reward on select")
+    for colour, (arm, seeds) in zip(COLOURS * 4, _by_arm(lines).items(), strict=False):
+        for number, line in enumerate(seeds):
+            spent, scores = _incumbents(line.generations)
+            means = [score.mean for score in scores]
+            label = _label(arm, seeds) if number == 0 else None
+            axes.plot(spent, means, color=colour, drawstyle="steps-post", linewidth=1.8, label=label)
+            low, high = ([s.mean + sign * s.se for s in scores] for sign in (-1, 1))
+            axes.fill_between(spent, low, high, step="post", color=colour, alpha=0.15, linewidth=0)
+            axes.errorbar(spent[-1], means[-1], scores[-1].se, fmt="o", color=colour, markersize=6, capsize=3)
+    axes.set_xlim(left=0)
+    _levels(axes, baselines or {})
+    return save(figure, axes, path, "band: ±1 SE over rollouts of one seed")
+
+
+CURVES = (
+    ("reward_mean", "mean reward on train"),
+    ("valid_rate", "share of valid answers"),
+    ("kl_base", "KL to the base (nats a sequence)"),
+    ("entropy", "entropy (nats a token)"),
+)
+
+
+def training_curves(generation: Generation, path: Path) -> Path:
+    """Draw the metrics of a weight update over its iterations, and return `path`.
+
+    Raises ValueError for a generation that no weight update made.
+    """
+    shown = [(key, title) for key, title in CURVES if any(key in step for step in generation.training)]
+    if not shown:
+        raise ValueError(f"generation {generation.index} has no training metrics to draw")
+    rows, columns = (len(shown) + 1) // 2, min(2, len(shown))
+    figure = figure_of((SIZE[0], 2.6 * rows + 0.4))
+    for place, (key, title) in enumerate(shown, 1):
+        axes = figure.add_subplot(rows, columns, place)
+        steps = [(i, step[key]) for i, step in enumerate(generation.training) if key in step]
+        axes.plot(*zip(*steps, strict=True), color=COLOURS[0], linewidth=1.8)
+        dress(axes, "iteration", whole=True)
+        axes.set_title(title, fontsize=11, loc="left")
+    title = f"generation {generation.index}: {_algorithm(generation)}, seed {generation.seed}"
+    figure.suptitle(title, fontsize=12)
+    return write(figure, path)
+
+
+def _algorithm(generation: Generation) -> str:
+    plan = generation.decision.weights if generation.decision else None
+    return plan.algorithm if plan else ""
+
+
+def _by_arm(lines: Sequence[Line]) -> dict[str, list[Line]]:
+    return {
+        line.arm: [other for other in lines if other.arm == line.arm] for line in lines if line.generations
+    }
+
+
+def _label(arm: str, seeds: Sequence[Line]) -> str:
+    return arm if len(seeds) == 1 else f"{arm} (mean of {len(seeds)} seeds)"
+
+
+def _incumbents(generations: Sequence[Generation]) -> tuple[list[int], list[Score]]:
+    spent: list[int] = []
+    scores: list[Score] = []
+    total = 0
+    for generation in generations:
+        total += generation.spend.rollouts
+        spent.append(total)
+        scores.append(generation.select if generation.accepted or not scores else scores[-1])
+    return spent, scores
+
+
+def _band(axes: Axes, x: Sequence[int], points: Sequence[Estimate | None], colour: str, label: str) -> None:
+    means = [point.mean if point else float("nan") for point in points]
+    errors = [point.se or 0.0 if point else 0.0 for point in points]
+    axes.plot(x, means, color=colour, linewidth=1.8, label=label)
+    low = [mean - error for mean, error in zip(means, errors, strict=True)]
+    high = [mean + error for mean, error in zip(means, errors, strict=True)]
+    axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+
+
+def _mark(axes: Axes, x: int, point: Estimate | None, column: Sequence[Generation], colour: str) -> None:
+    if point is None:
+        return
+    weights = sum(bool(_algorithm(g)) for g in column) * 2 > len(column)
+    kept = sum(g.accepted for g in column) * 2 >= len(column)
+    axes.plot(
+        [x],
+        [point.mean],
+        "s" if weights else "o",
+        markersize=7,
+        color=colour,
+        markerfacecolor=colour if kept else "white",
+        markeredgewidth=1.6,
+    )
+
+
+def _levels(axes: Axes, baselines: Mapping[str, float]) -> None:
+    for (name, mean), style in zip(baselines.items(), ("--", ":", "-.") * 4, strict=False):
+        axes.axhline(mean, color=GREY, linestyle=style, linewidth=1.4, label=f"{name} ({mean:.3f})")

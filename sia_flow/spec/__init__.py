@@ -1,0 +1,1 @@
+"""YAML to Experiment: strict models, positions in every error, nothing heavy imported."""

@@ -1,0 +1,110 @@
+"""The loop's own settings: how much is sampled, how weights are trained, what is accepted, when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from sia_flow.spec.base import Count, Section, left_out
+from sia_flow.spec.units import Duration, Money
+
+Algorithm = Literal["auto", "grpo", "entropic", "reinforce_kl", "dpo", "best_of_n_bc"]
+
+MINIMUM_GROUP: Mapping[str, int] = {
+    "auto": 3,
+    "grpo": 2,
+    "entropic": 3,
+    "reinforce_kl": 1,
+    "dpo": 2,
+    "best_of_n_bc": 2,
+}
+"""Samples of one instance that each algorithm needs, since it compares them; `auto` may choose any."""
+
+
+class Rollouts(Section):
+    """What the Feedback-Agent learns from: rollouts on the train split."""
+
+    instances: Count = 4
+    """Instances of the train split in each generation."""
+    samples: Count = 32
+    """Rollouts for each instance."""
+    workers: Annotated[int, Field(ge=1, le=1024)] = 2
+    """Candidate programs that run at the same time."""
+
+
+class Sampling(Section):
+    """Size of a measurement: instances times samples."""
+
+    instances: Count = 4
+    """Instances of the split."""
+    samples: Count = 32
+    """Rollouts for each instance."""
+
+
+class Verify(Section):
+    """How large the measurements are that decide and that are reported."""
+
+    select: Sampling = left_out({})
+    """The split that decides what is kept."""
+    sealed: Sampling = left_out({})
+    """The split that is read once, when an arm is done."""
+
+
+class Training(Section):
+    """A weight update: an inner on-policy loop of sampling, verifying and updating the adapter."""
+
+    algorithm: Algorithm = "auto"
+    """Which algorithm; `auto` lets the Feedback-Agent choose by the rewards that it saw."""
+    iterations: Count = 40
+    """Iterations of sample, verify, update in one pull of the weights lever."""
+    instances: Count = 4
+    """Instances of the train split in each iteration."""
+    samples: Count = 16
+    """Rollouts for each instance in each iteration: the group that advantages are computed in."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    """Learning rate of AdamW."""
+    kl: Annotated[float, Field(ge=0, le=10)] = 0.02
+    """Weight of the KL penalty to the base model."""
+    epochs: Annotated[int, Field(ge=1, le=100)] = 2
+    """Passes over each iteration's rollouts."""
+    clip: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Clip range of the probability ratio, each side of 1."""
+    grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Norm to which the gradient is clipped."""
+    max_kl: Annotated[float, Field(gt=0)] = 20.0
+    """KL to the base, in nats per sequence, at which the update stops and keeps its last good adapter."""
+
+
+class Search(Section):
+    """How the next generation's parent and its edits are found."""
+
+    parent: Literal["incumbent", "chain"] = "incumbent"
+    """What the next generation is made from: the best accepted one (`incumbent`) or the last (`chain`)."""
+    trials: Annotated[int, Field(ge=1, le=1000)] = 6
+    """Alternative edits that one pull of the harness lever tries on the train split."""
+
+
+class Accept(Section):
+    """When a generation becomes the incumbent."""
+
+    gate: Literal["paired", "always"] = "paired"
+    """`paired` asks for a select gain beyond `k` standard errors; `always` takes every generation."""
+    k: Annotated[float, Field(ge=0, le=10)] = 1.0
+    """Standard errors that the paired gain must exceed."""
+
+
+class Budget(Section):
+    """When an arm ends, for each arm and seed. What is not set has no limit, except money."""
+
+    generations: Annotated[int, Field(ge=1, le=10_000)] = 6
+    """Generations after the first, that is pulls of a lever, at most."""
+    wall: Duration | None = None
+    """Wall time, in seconds or with a unit."""
+    rollouts: Annotated[Count, Field(examples=[20_000])] | None = None
+    """Rollouts, training included."""
+    tokens: Annotated[int, Field(ge=1, examples=[5_000_000])] | None = None
+    """Prompt and completion tokens of the policy."""
+    usd: Money | None = None
+    """US dollars that paid providers may cost: an amount, or `unlimited`. Not set: nothing may cost money."""

@@ -1,0 +1,79 @@
+"""Where and when an experiment runs: the sandbox, the tracker, the schedule."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import Field, field_validator, model_validator
+
+from sia_flow.spec.base import Issue, Section, rule_error
+from sia_flow.spec.suggest import did_you_mean
+from sia_flow.spec.units import Duration, Size
+
+_CRON_FIELDS = ("minute", "hour", "day of month", "month", "day of week")
+_CRON_ITEM = re.compile(r"(\*|\w{1,3}(-\w{1,3})?)(/\d{1,3})?", re.ASCII)
+
+
+class SandboxSpec(Section):
+    """What a candidate program may use, and how well it must be held."""
+
+    minimum_level: Annotated[int, Field(ge=0, le=3)] = 1
+    """Isolation that the machine must offer: 3 bubblewrap + cgroup, 2 bubblewrap, 1 Landlock, 0 limits."""
+    wall: Duration = 10.0
+    """Wall time of one candidate program, in seconds or with a unit."""
+    memory: Size = 1 << 30
+    """Memory of one candidate program, in bytes or with a unit."""
+
+
+class Track(Section):
+    """What goes to MLflow."""
+
+    uri: Annotated[str, Field(min_length=1, examples=["http://127.0.0.1:5000"])] | None = None
+    """MLflow tracking URI. Not set: the project's own database under mlruns/."""
+    traces: Annotated[int, Field(ge=0, le=10_000)] = 8
+    """Trajectories of each generation that are logged as traces: the best, the worst and failed ones."""
+
+
+class Schedule(Section):
+    """When the experiment runs by itself: a cron line or an interval."""
+
+    cron: Annotated[str, Field(examples=['"0 3 * * 1"'])] | None = None
+    """Cron line of five fields: minute, hour, day of month, month, day of week."""
+    interval: Duration | None = None
+    """Time between two starts, in seconds or with a unit."""
+    timezone: str = "UTC"
+    """IANA time zone in which the cron line is read."""
+
+    @field_validator("cron")
+    @classmethod
+    def _cron(cls, line: str | None) -> str | None:
+        """Refuse what cannot be a cron line; the scheduler checks the ranges."""
+        fields = (line or "* * * * *").split()
+        if len(fields) != len(_CRON_FIELDS):
+            raise ValueError(
+                f'"{line}" has {len(fields)} fields; a cron line has 5: {", ".join(_CRON_FIELDS)}'
+            )
+        for name, field in zip(_CRON_FIELDS, fields, strict=True):
+            if not all(_CRON_ITEM.fullmatch(item) for item in field.split(",")):
+                raise ValueError(
+                    f'"{field}" is no {name} of a cron line; write for example "0 3 * * 1" (quoted)'
+                )
+        return line
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (KeyError, ValueError, OSError) as error:
+            hint = did_you_mean(name, available_timezones())
+            raise ValueError(f'unknown time zone "{name}";{hint} Write for example Europe/Berlin') from error
+        return name
+
+    @model_validator(mode="after")
+    def _one(self) -> Schedule:
+        if (self.cron is None) == (self.interval is None):
+            raise rule_error([Issue((), "needs exactly one of cron and interval")])
+        return self

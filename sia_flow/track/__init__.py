@@ -1,0 +1,1 @@
+"""Tracking: MLflow as a view of the records, and the Prefect server that a run needs."""

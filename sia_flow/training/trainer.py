@@ -1,0 +1,221 @@
+"""The inner on-policy loop of the weight lever: collect, credit, step, checkpoint, until done or stopped.
+
+Invariant: killed anywhere and called again, a pull ends with the same bits as one that was never killed;
+the base is never touched; the adapter that is kept is finite and was within the guards when it was last
+measured.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+
+from sia_flow.canonical import canonical_json, derive_seed, digest
+from sia_flow.errors import TrainingError
+from sia_flow.files import write_atomic
+from sia_flow.training.admission import Settings, adapter_parameters, check_sampler, settle
+from sia_flow.training.batch import Batch, collate
+from sia_flow.training.checkpoint import Checkpoint, CheckpointStore, restore, snapshot
+from sia_flow.training.credit import check_groups, credit, dead_groups
+from sia_flow.training.determinism import deterministic
+from sia_flow.training.forward import Measured, measure
+from sia_flow.training.guards import best_step, breach
+from sia_flow.training.types import (
+    Collect,
+    OnStep,
+    PullConfig,
+    Status,
+    TrainablePolicy,
+    WeightUpdate,
+)
+from sia_flow.training.update import update
+
+_IDLE = {"loss": 0.0, "grad_norm": 0.0, "clip_fraction": 0.0, "ess": 0.0, "updates": 0.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How the loop ended and which iteration's adapter is kept."""
+
+    status: Status
+    note: str
+    kept: int
+
+
+def pull(
+    policy: TrainablePolicy, collect: Collect, plan: PullConfig, work: Path, on_step: OnStep | None = None
+) -> WeightUpdate:
+    """Train the policy's adapter in place and return what came of it; go on from `work` if it was cut there.
+
+    `collect` must be a function of its arguments and the policy's weights alone. Raises TrainingError,
+    before any optimizer step, for an unknown algorithm, groups too small for it, no episode, episodes of
+    another policy, a policy without a trainable adapter, and a work folder of another pull.
+    """
+    with deterministic():
+        loop = _Loop.open(policy, plan, work)
+        for iteration, step in enumerate(loop.steps):
+            _tell(on_step, iteration, step)
+        ending = loop.earlier_ending()
+        while ending is None:
+            before = len(loop.steps)
+            ending = loop.advance(collect)
+            for iteration in range(before, len(loop.steps)):
+                _tell(on_step, iteration, loop.steps[iteration])
+        return loop.close(ending)
+
+
+def _tell(on_step: OnStep | None, iteration: int, step: Mapping[str, float]) -> None:
+    if on_step is not None:
+        on_step(iteration, step)
+
+
+@dataclass(slots=True)
+class _Loop:
+    """The mutable state of one pull."""
+
+    policy: TrainablePolicy
+    settings: Settings
+    work: Path
+    store: CheckpointStore
+    parameters: Mapping[str, torch.nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    iteration: int = 0
+    updates: int = 0
+    steps: list[Mapping[str, float]] = field(default_factory=list)
+
+    @classmethod
+    def open(cls, policy: TrainablePolicy, plan: PullConfig, work: Path) -> _Loop:
+        """Check the plan, then take up the newest checkpoint or write the first one."""
+        settings = settle(plan)
+        parameters = adapter_parameters(policy)
+        optimizer = torch.optim.AdamW(
+            list(parameters.values()),
+            lr=settings.learning_rate,
+            betas=(0.9, 0.95),
+            weight_decay=0.0,
+            foreach=False,
+        )
+        shapes = {name: list(parameter.shape) for name, parameter in parameters.items()}
+        fingerprint = digest({"settings": asdict(settings), "start": policy.version, "shapes": shapes})
+        loop = cls(policy, settings, work, CheckpointStore(work, fingerprint), parameters, optimizer)
+        newest = loop.store.newest()
+        if newest is None:
+            loop.save()
+        else:
+            loop.take(newest)
+        return loop
+
+    def take(self, checkpoint: Checkpoint) -> None:
+        """Go to the state of a checkpoint."""
+        restore(checkpoint.tensors, self.parameters, self.optimizer)
+        self.policy.refresh()
+        self.iteration, self.updates = checkpoint.iteration, checkpoint.updates
+        self.steps = list(checkpoint.steps)
+
+    def save(self) -> None:
+        """Checkpoint, and drop those that no rollback can ask for."""
+        tensors = snapshot(self.parameters, self.optimizer)
+        self.store.save(Checkpoint(self.iteration, self.updates, tuple(self.steps), tensors))
+        best = [best_step(self.steps)] if self.steps else []
+        self.store.prune([self.iteration, self.iteration - 1, *best])
+
+    def advance(self, collect: Collect) -> Ending | None:
+        """Do one iteration; return how the pull ends, or None if it goes on."""
+        if self.iteration >= self.settings.iterations:
+            status: Status = "ok" if self.updates else "skipped"
+            note = "" if self.updates else "no collected batch had two different rewards in one group"
+            return Ending(status, note, self.iteration)
+        batch = self._collect(collect)
+        measured = measure(self.policy.model, batch, self.settings.micro_batch)
+        if not math.isfinite(measured.kl):
+            if not self.steps:
+                raise TrainingError(
+                    "the adapter that the pull starts from is not finite; start from an earlier one"
+                )
+            return self._broken("a log-probability is not finite", self._best_earlier())
+        facts = _describe(batch, measured)
+        reason = breach([*self.steps, facts], self.settings.max_kl)
+        if reason is not None:
+            kept = self._best_earlier()
+            self.steps.append({**facts, **_IDLE})
+            return Ending("stopped", f"{reason}; kept the adapter of iteration {kept}", kept)
+        taken = self._step(batch, measured)
+        if taken is None:
+            return self._broken("loss, gradient or adapter is not finite", self.iteration)
+        self.steps.append({**facts, **taken})
+        self.iteration += 1
+        self.updates += int(taken["updates"])
+        self.policy.refresh()
+        self.save()
+        return None
+
+    def close(self, ending: Ending) -> WeightUpdate:
+        """Put the kept adapter into the policy and on disk, then record the ending."""
+        steps = tuple(self.steps)
+        self.take(self.store.load(ending.kept))
+        adapter, fresh = self.work / "adapter", self.work / ".adapter"
+        record = {**asdict(ending), "steps": [dict(step) for step in steps]}
+        if not self._ending_path().exists():
+            shutil.rmtree(fresh, ignore_errors=True)
+            shutil.rmtree(adapter, ignore_errors=True)
+            self.policy.save_adapter(fresh)
+            fresh.rename(adapter)
+            write_atomic(self._ending_path(), canonical_json(record))
+        return WeightUpdate(adapter, steps, ending.status, ending.note, self.updates)
+
+    def earlier_ending(self) -> Ending | None:
+        """Return the recorded ending of a pull that was finished before, with its metrics taken up."""
+        if not self._ending_path().exists():
+            return None
+        record = json.loads(self._ending_path().read_bytes())
+        self.steps = record.pop("steps")
+        return Ending(**record)
+
+    def _ending_path(self) -> Path:
+        return self.work / "ending.json"
+
+    def _collect(self, collect: Collect) -> Batch:
+        episodes = collect(self.iteration, derive_seed(self.settings.seed, "collect", self.iteration))
+        check_sampler(episodes, self.policy.version)
+        device = next(iter(self.parameters.values())).device
+        batch = collate(episodes, device)
+        check_groups(batch, self.settings.algorithm)
+        return batch
+
+    def _step(self, batch: Batch, measured: Measured) -> Mapping[str, float] | None:
+        credited = credit(batch, measured, self.settings)
+        if credited is None:
+            return _IDLE
+        taken = update(self.policy.model, self.optimizer, credited, self.settings)
+        return (
+            None if taken is None else {**taken, "ess": credited.ess, "updates": float(self.settings.epochs)}
+        )
+
+    def _broken(self, what: str, kept: int) -> Ending:
+        note = f"{what} in iteration {self.iteration}; kept the adapter of {kept}, lower the learning rate"
+        return Ending("nan", note, kept)
+
+    def _best_earlier(self) -> int:
+        """Return the best measured iteration so far; the start, if none was."""
+        return best_step(self.steps) if self.steps else 0
+
+
+def _describe(batch: Batch, measured: Measured) -> dict[str, float]:
+    """Return what a batch says of the policy that sampled it; no seconds."""
+    return {
+        "reward_mean": float(batch.rewards.mean()),
+        "reward_max": float(batch.rewards.max()),
+        "valid_rate": batch.valid_rate,
+        "kl_base": measured.kl,
+        "entropy": measured.entropy,
+        "dead_groups": float(dead_groups(batch)),
+        "groups": float(len(torch.unique(batch.groups))),
+        "tokens": float(len(batch.old)),
+        "sampler_gap": float((measured.logprobs - batch.old).abs().max()),
+    }

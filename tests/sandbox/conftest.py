@@ -1,0 +1,27 @@
+"""Sessions on every backend of this machine; one that it lacks is skipped with the reason printed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from sia_flow.errors import IsolationError
+from sia_flow.sandbox import open_sandbox
+from sia_flow.sandbox.open import WarmSandbox
+from sia_flow.sandbox.session import WarmSession
+from tests.sandbox.jobs import IMAGE
+
+
+@pytest.fixture(scope="session", params=["bubblewrap", "landlock"])
+def sandbox(request: pytest.FixtureRequest) -> WarmSandbox:
+    try:
+        return open_sandbox(prefer=request.param)
+    except IsolationError as error:
+        pytest.skip(f"no {request.param} here: {error}")
+
+
+@pytest.fixture(scope="session")
+def session(sandbox: WarmSandbox) -> Iterator[WarmSession]:
+    with sandbox.open(IMAGE, workers=2) as opened:
+        yield opened
