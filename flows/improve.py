@@ -16,6 +16,8 @@ from sia_flow.loop.evaluate import Agent, evaluate
 from sia_flow.loop.finish import arm_key, finish_arm
 from sia_flow.loop.lab import Lab
 from sia_flow.loop.prepared import Runner
+from sia_flow.loop.probe import prepare_probes
+from sia_flow.loop.stopping import spent
 from sia_flow.loop.synth import prepare_synth
 from sia_flow.loop.train import Place, prepare_train
 
@@ -23,15 +25,16 @@ from sia_flow.loop.train import Place, prepare_train
 def improve(lab: Lab, run: Runner, state: ArmState, deadline: float | None = None) -> ArmResult:
     """Grow an arm until its budget is spent or the Feedback-Agent stops, then measure it on the sealed split.
 
-    `deadline` is a reading of `time.monotonic`; past it no further generation starts.
+    `deadline` is a reading of `time.monotonic`; past it no further generation starts. An arm that ended so is
+    done until the spec gives it more wall time.
     """
-    found = lab.store.arm(arm_key(lab, state))
+    key, late = arm_key(lab, state), arm_key(lab, state, {"wall": lab.spec.budget.wall})
+    found = lab.store.arm(key) or lab.store.arm(late)
     if found is not None:
         return found
     first_generation(lab, run, state)
     stopped = _grow(lab, run, state, deadline)
-    extra = {"generations": len(state.history)} if stopped == "budget.wall" else None
-    return finish_arm(lab, run, state, stopped, arm_key(lab, state, extra))
+    return finish_arm(lab, run, state, stopped, late if stopped == "budget.wall" else key)
 
 
 def control(lab: Lab, run: Runner, state: ArmState, rollouts: int) -> ArmResult:
@@ -46,20 +49,19 @@ def control(lab: Lab, run: Runner, state: ArmState, rollouts: int) -> ArmResult:
 
 def first_generation(lab: Lab, run: Runner, state: ArmState) -> Generation:
     """Meta-Agent's scaffold on the bare base: generation 0, the same for all arms of a seed."""
+    run(lab, prepare_probes(lab))
     synth = run(lab, prepare_synth(lab, state.seed))
     agent = Agent(synth.outputs["scaffold"], None)
     return _generation(lab, run, state, Made(agent, None, synth.spend, {"scaffold synth": synth.key}))
 
 
 def _grow(lab: Lab, run: Runner, state: ArmState, deadline: float | None) -> str:
-    budget = lab.spec.budget
-    while len(state.history) <= budget.generations:
+    while len(state.history) <= lab.spec.budget.generations:
         if deadline is not None and time.monotonic() > deadline:
             return "budget.wall"
-        if budget.rollouts is not None and state.spend.rollouts >= budget.rollouts:
-            return "budget.rollouts"
-        if budget.tokens is not None and state.spend.prompt_tokens + state.spend.completion_tokens >= budget.tokens:
-            return "budget.tokens"
+        limit = spent(lab.spec.budget, state.spend)
+        if limit is not None:
+            return limit
         feedback = run(lab, prepare_feedback(lab, state))
         decision = decision_of(feedback)
         if decision.lever == "stop":
@@ -83,6 +85,7 @@ def _train(lab: Lab, run: Runner, state: ArmState, made: Made, plan: WeightPlan)
     index = len(state.history)
     place = Place(state.arm.name, state.seed, index, state.label(index, plan.algorithm))
     record = run(lab, prepare_train(lab, made.agent, plan, place))
+    lab.drop_work(record.key)
     return Made(
         agent=Agent(made.agent.scaffold, record.outputs["adapter"]),
         decision=made.decision,

@@ -31,22 +31,21 @@ def run_experiment(
 
 def run_arms(lab: Lab, run: Runner, wrap: Wrap) -> list[ArmResult]:
     """Run every arm of every seed, the control that draws as much as the dearest arm last."""
-    wall = lab.spec.budget.wall
-    deadline = time.monotonic() + wall if wall is not None else None
     results: list[ArmResult] = []
     for seed in lab.spec.seeds:
         done: list[ArmResult] = []
         for arm in run_order(lab.spec.arms):
             state = ArmState(arm, seed)
-            done.append(wrap(state, _body(lab, run, state, deadline, tuple(done))))
+            done.append(wrap(state, _body(lab, run, state, tuple(done))))
         results += done
     return results
 
 
 def _body(
-    lab: Lab, run: Runner, state: ArmState, deadline: float | None, done: tuple[ArmResult, ...]
+    lab: Lab, run: Runner, state: ArmState, done: tuple[ArmResult, ...]
 ) -> Callable[[], ArmResult]:
     if state.arm.control == "best-of-n":
         rollouts = max((result.spend.rollouts for result in done), default=0)
         return lambda: control(lab, run, state, rollouts)
-    return lambda: improve(lab, run, state, deadline)
+    wall = lab.spec.budget.wall
+    return lambda: improve(lab, run, state, time.monotonic() + wall if wall is not None else None)

@@ -12,7 +12,8 @@ from typing import Any
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed, State
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
 
 from sia_flow.errors import InfrastructureError
 from sia_flow.lineage.records import Generation
@@ -28,14 +29,7 @@ from sia_flow.report.table import final_table
 def run_prefect(lab: Lab, prepared: Prepared) -> StepRecord:
     """Run a step as a Prefect task of the running flow."""
 
-    def body(key: str, label: str) -> State[str]:
-        del label
-        name = "Cached" if lab.store.find(key) is not None else "Completed"
-        execute(lab, prepared)
-        return Completed(name=name, message=f"record {key}", data=key)
-
-    run = task(
-        body,
+    @task(
         name=prepared.name,
         task_run_name=prepared.label,
         retries=2,
@@ -44,7 +38,13 @@ def run_prefect(lab: Lab, prepared: Prepared) -> StepRecord:
         cache_policy=NO_CACHE,
         persist_result=False,
     )
-    run(prepared.step.key, prepared.label)
+    def body(key: str, label: str) -> State[str]:
+        del label
+        name = "Cached" if lab.store.find(key) is not None else "Completed"
+        execute(lab, prepared)
+        return Completed(name=name, message=f"record {key}", data=key)
+
+    body(prepared.step.key, prepared.label)
     record = lab.store.find(prepared.step.key)
     if record is None:
         raise InfrastructureError(f"{prepared.label}: the step ended without a record in {lab.store.root}")

@@ -64,7 +64,7 @@ class Limits:
     processes: int = 64
     file_size: int = 64 << 20
     output: int = 64 << 10
-    """Bytes kept of stdout and stderr each; sixteen times as much kills the job."""
+    """Bytes kept of stdout and stderr together; sixteen times as much kills the job."""
 
 
 @dataclass(frozen=True, slots=True)

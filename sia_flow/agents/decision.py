@@ -17,6 +17,9 @@ Validity = Mapping[str, Sequence[bool]]
 Choose = Callable[[Rewards, Validity, Sequence[str]], tuple[str, str]]
 """Rewards and validity by instance, and the menu, in; the algorithm and the reason in words out."""
 
+Rates = Callable[[str], tuple[float, float]]
+"""Algorithm in; its learning rate and its KL coefficient out."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
@@ -41,8 +44,8 @@ class Evidence:
     menu: tuple[str, ...]
     """Training algorithms to choose from; a single one is pinned by the spec."""
     iterations: int
-    learning_rate: float
-    kl: float
+    rates: Rates
+    """What an algorithm trains with before the agent has learnt better."""
     trials: int
     """How many alternative edits a harness pull may try on train."""
     seed: int

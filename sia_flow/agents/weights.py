@@ -25,11 +25,12 @@ def weight_plan(evidence: Evidence, rewards: Statistics) -> WeightPlan:
     refused = _refused(evidence)
     lost = sum(pull.gain < 0 for pull in refused)
     short = len(refused) - lost
+    learning_rate, kl = evidence.rates(algorithm)
     return WeightPlan(
         algorithm=algorithm,
         iterations=evidence.iterations,
-        learning_rate=evidence.learning_rate * SLOWER**lost * FASTER**short,
-        kl=evidence.kl,
+        learning_rate=learning_rate * SLOWER**lost * FASTER**short,
+        kl=kl,
         reason=why + _pace(lost, short),
     )
 

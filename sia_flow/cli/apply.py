@@ -9,6 +9,9 @@ from typing import Annotated
 
 import typer
 
+WIDTH = 132
+"""Columns where standard output is no terminal: the closing table fits."""
+
 
 class Engine(StrEnum):
     """Who runs the steps."""
@@ -17,7 +20,7 @@ class Engine(StrEnum):
     local = "local"
 
 
-def command(  # noqa: PLR0913 - options of the command line
+def command(
     spec: Annotated[Path, typer.Argument(help="The experiment's YAML file.")],
     overrides: Annotated[list[str] | None, typer.Option("--set", help="Override a field: a.b=value.")] = None,
     *,
@@ -36,7 +39,7 @@ def command(  # noqa: PLR0913 - options of the command line
     from sia_flow.cli.workbench import open_experiments
     from sia_flow.lineage.locks import experiment_lock
 
-    console = Console(stderr=as_json, soft_wrap=not sys.stdout.isatty())
+    console = Console(stderr=as_json, width=None if sys.stdout.isatty() else WIDTH)
     for index, (project, experiment) in enumerate(open_experiments(spec, overrides or [])):
         request = Request(project, experiment, spec.resolve(), tuple(overrides or ()), index)
         with experiment_lock(project.locks, experiment.metadata.name, wait=wait):

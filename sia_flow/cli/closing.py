@@ -36,7 +36,7 @@ class OpenTracking:
 
     def remember_links(self, request: Request) -> None:
         """Keep the addresses of the experiment's MLflow pages for later applies, which load no MLflow."""
-        if not self.made:
+        if not self.made or self.safe.dirty:
             return
         tracker, project = self.made[0], request.project
         runs = {}

@@ -51,7 +51,7 @@ class LazyCommand(TyperCommand):
         self.entry = entry
 
     # Some versions of typer bring their own click, so its Context has no public name.
-    def make_context(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """Import the command and let it read its arguments."""
         return load_command(str(self.name), self.entry).make_context(*args, **kwargs)
 
@@ -92,7 +92,7 @@ def _root(
     """Run self-improving AI experiments from YAML specs: scaffold and weights, on Prefect, MLflow and DVC."""
 
 
-def build_app() -> Any:  # noqa: ANN401 - typer's group, whose class has moved between versions
+def build_app() -> Any:
     """Return the command group with every command of the table."""
     app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
     app.callback()(_root)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -47,7 +47,7 @@ class Terminal(Silent):
         self._bars: dict[str, Any] = {}
         self._seen: set[str] = set()
 
-    def __enter__(self) -> Terminal:
+    def __enter__(self) -> Self:
         self.progress.start()
         return self
 
@@ -141,7 +141,7 @@ def _score(score: Any) -> dict[str, float]:
 def generation_line(arm: str, generation: Generation) -> str:
     """Return what happened in a generation, in one line."""
     decision = generation.decision
-    lever = decision.lever if decision else "start"
+    lever: str = decision.lever if decision else "start"
     if decision and decision.weights:
         lever = f"{lever}/{decision.weights.algorithm}"
     mark = "kept" if generation.accepted else "not kept"

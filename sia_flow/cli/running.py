@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from sia_flow.cli.render import JsonLines, Terminal, print_final
 from sia_flow.cli.closing import open_tracking, verdicts, where_to_look
+from sia_flow.cli.render import JsonLines, Terminal, print_final
 from sia_flow.cli.workbench import announce_changes, plan_all
 from sia_flow.lineage.results import ArmResult
 from sia_flow.loop.events import Several, Watcher
@@ -119,8 +119,9 @@ def run_with_prefect(request: Request, server: PrefectServer, watcher: Watcher, 
     server.wait()
     os.environ.update(server.variables())
     import httpx
-    from flows.experiment import SESSION, Session, experiment
     from prefect.exceptions import PrefectException
+
+    from flows.experiment import SESSION, Session, experiment
 
     SESSION.set(Session(watcher, stop))
     try:

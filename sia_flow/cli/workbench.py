@@ -13,9 +13,8 @@ from sia_flow.canonical import digest
 from sia_flow.files import write_atomic
 from sia_flow.lineage.records import Generation
 from sia_flow.lineage.store import Store
-from sia_flow.loop.events import Silent, Watcher
 from sia_flow.loop.lab import Lab
-from sia_flow.plan.forecast import ArmPlan, forecast
+from sia_flow.plan.forecast import ArmPlan, ReplayStore, forecast
 from sia_flow.plan.project import Project
 from sia_flow.spec.load import diff_specs, load_experiments, resolved_json
 from sia_flow.spec.models import Experiment
@@ -29,11 +28,6 @@ def open_experiments(spec: Path, overrides: Sequence[str]) -> Iterator[tuple[Pro
         sys.path.insert(0, str(project.root))
     for experiment in experiments:
         yield project, experiment
-
-
-def open_lab(project: Project, experiment: Experiment, watcher: Watcher | None = None) -> Lab:
-    """Return the workbench of an experiment."""
-    return Lab(experiment, project.root, Store(project.store), watcher or Silent())
 
 
 def run_identity(experiment: Experiment) -> str:
@@ -60,7 +54,7 @@ def plan_all(project: Project, experiment: Experiment) -> list[ArmPlan]:
     """Return the plan of every arm and seed, without running anything."""
     from flows.improve import control, improve
 
-    with open_lab(project, experiment) as lab:
+    with Lab(experiment, project.root, ReplayStore(project.store)) as lab:
         return forecast(lab, improve, control)
 
 

@@ -1,0 +1,1 @@
+"""The records of what happened, and the store that keeps them."""

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from sia_flow.canonical import canonical_json, digest
+from sia_flow.canonical import Json, canonical_json, digest
 from sia_flow.errors import StoreError
 from sia_flow.files import write_atomic
 from sia_flow.lineage.objects import ObjectStore
@@ -53,7 +53,7 @@ class StepOutput:
     """Name -> object id; the objects are in the store already."""
     result: Any = None
     """Small JSON value."""
-    spend: Spend = Spend()
+    spend: Spend = field(default_factory=Spend)
     isolation: Isolation | None = None
 
 
@@ -158,7 +158,7 @@ class Store:
                 continue
 
     def _journal(self, event: str, step: str, key: str, **more: float) -> None:
-        entry = {"event": event, "step": step, "key": key, "pid": os.getpid(), "at": round(time.time(), 3), **more}
+        entry: dict[str, Json] = {"event": event, "step": step, "key": key, "pid": os.getpid(), "at": round(time.time(), 3), **more}
         try:
             with (self.root / "journal.jsonl").open("ab") as file:
                 file.write(canonical_json(entry) + b"\n")
@@ -176,7 +176,9 @@ class Store:
 
     @staticmethod
     def _write(path: Path, record: Record) -> None:
-        write_atomic(path, canonical_json(record.model_dump(mode="json")) + b"\n")
+        data = canonical_json(record.model_dump(mode="json")) + b"\n"
+        if not (path.is_file() and path.read_bytes() == data):
+            write_atomic(path, data)
 
     @staticmethod
     def _read(path: Path, kind: type[AnyRecord]) -> AnyRecord | None:

@@ -1,0 +1,1 @@
+"""The steps of the SIA loop as plain functions, and the state of an arm."""

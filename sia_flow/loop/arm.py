@@ -101,7 +101,7 @@ def make_generation(lab: Lab, state: ArmState, made: Made, train: Evaluation, se
     generation = Generation(
         id=digest(defining),
         index=len(state.history),
-        parent=defining["parent"],
+        parent=parent.id if parent else None,
         seed=state.seed,
         scaffold=made.agent.scaffold,
         base=lab.inputs["base"],

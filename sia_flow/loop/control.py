@@ -9,7 +9,7 @@ from sia_flow.lineage.records import Spend
 from sia_flow.lineage.results import ArmResult
 from sia_flow.loop.arm import ArmState, sealed_sample
 from sia_flow.loop.evaluate import Agent, Sample, evaluate, top_programs
-from sia_flow.loop.finish import FINALISTS, baselines, best_program
+from sia_flow.loop.finish import FINALISTS, baselines, best_program, close_arm
 from sia_flow.loop.lab import Lab
 from sia_flow.loop.prepared import Runner
 
@@ -57,6 +57,5 @@ def best_of_n(lab: Lab, run: Runner, state: ArmState, rollouts: int, key: str) -
         baselines=baselines(lab, run),
         spend=spend,
     )
-    lab.store.put_arm(result)
-    lab.watcher.arm_ended(result)
+    close_arm(lab, result)
     return result

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sia_flow.agents.blind import BlindFeedbackAgent
 from sia_flow.agents.builtin import feedback_agent
 from sia_flow.agents.decision import Evidence, Rewards, Validity
 from sia_flow.canonical import derive_seed
@@ -19,6 +20,7 @@ from sia_flow.loop.lab import Lab
 from sia_flow.loop.prepared import Prepared, Runner
 from sia_flow.scaffold.constants import constant_values
 from sia_flow.scaffold.contract import check
+from sia_flow.spec.models import Training
 
 
 def prepare_feedback(lab: Lab, state: ArmState) -> Prepared:
@@ -62,13 +64,14 @@ def _feedback(lab: Lab, state: ArmState) -> StepOutput:
         best_program=best,
         menu=menu(training.algorithm),
         iterations=training.iterations,
-        learning_rate=training.learning_rate,
-        kl=training.kl,
+        rates=lambda algorithm: rates(training, algorithm),
         trials=lab.spec.search.trials,
         seed=derive_seed(state.seed, "feedback", len(state.history)),
         choose=lambda rewards, valid, names: _choose(lab, rewards, valid, names),
     )
-    decision = feedback_agent(lab.spec.agents.feedback.type).decide(evidence)
+    blind = state.arm.control == "no-feedback"
+    agent = BlindFeedbackAgent() if blind else feedback_agent(lab.spec.agents.feedback.type)
+    decision = agent.decide(evidence)
     return StepOutput(result=decision.model_dump(mode="json"))
 
 
@@ -76,6 +79,15 @@ def _choose(lab: Lab, rewards: Rewards, valid: Validity, names: Sequence[str]) -
     from sia_flow.training.select import choose, features
 
     return choose(features(rewards, valid, floor=lab.verifier.floor), names)
+
+
+def rates(training: Training, algorithm: str) -> tuple[float, float]:
+    """Return the learning rate and the KL coefficient of an algorithm: the spec's, or the algorithm's own."""
+    from sia_flow.training.algorithms import algorithm_named
+
+    own = algorithm_named(algorithm)
+    learning_rate = own.learning_rate if training.learning_rate is None else training.learning_rate
+    return learning_rate, own.kl if training.kl is None else training.kl
 
 
 def menu(algorithm: str) -> tuple[str, ...]:
@@ -141,7 +153,7 @@ def _agents(lab: Lab, parent: Generation, decision: Decision) -> Sequence[Agent]
     return agents or [Agent(parent.scaffold, parent.adapter)]
 
 
-def _trial(  # noqa: PLR0913 - the fields of a trial
+def _trial(
     lab: Lab, agent: Agent, decision: Decision, number: int, mean: float, se: float, sample: Sample
 ) -> Trial:
     source = lab.store.objects.get_sources(agent.scaffold)["scaffold.py"]

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from sia_flow.canonical import digest
-from sia_flow.lineage.records import Generation, Score, Spend, Split
+from sia_flow.lineage.records import Score, Spend, Split
 from sia_flow.lineage.results import ArmResult, BestProgram, Cell
 from sia_flow.lineage.store import Step, StepOutput
 from sia_flow.loop.arm import ArmState, sealed_sample, select_sample
@@ -48,9 +48,14 @@ def finish_arm(lab: Lab, run: Runner, state: ArmState, stopped: str, key: str) -
         factorial=factorial(lab, run, state),
         spend=state.spend,
     )
-    lab.store.put_arm(result)
-    lab.watcher.arm_ended(result)
+    close_arm(lab, result)
     return result
+
+
+def close_arm(lab: Lab, result: ArmResult) -> None:
+    """Show the end of an arm, then record it: where there is a record, the views had their chance."""
+    lab.watcher.arm_ended(result)
+    lab.store.put_arm(result)
 
 
 def best_program(lab: Lab, run: Runner, state: ArmState, finalists: Sequence[str]) -> BestProgram | None:
@@ -111,7 +116,7 @@ def _instances(lab: Lab, split: Split) -> int:
 
 def baselines(lab: Lab, run: Runner) -> dict[str, Mapping[str, float]]:
     """Return the mean reward of the task's published baselines on each split."""
-    splits = {s: _instances(lab, s) for s in ("train", "select", "sealed")}
+    splits: dict[Split, int] = {s: _instances(lab, s) for s in ("train", "select", "sealed")}
     step = Step("baselines", 1, {"instances": splits}, {**lab.inputs, "base": None}, 0)
     record = run(lab, Prepared("verify", "baselines", step, lambda: _baselines(lab, splits)))
     table: dict[str, Mapping[str, float]] = record.result
@@ -144,7 +149,7 @@ def factorial(lab: Lab, run: Runner, state: ArmState) -> tuple[Cell, ...]:
     return tuple(cells)
 
 
-def arm_key(lab: Lab, state: ArmState, extra: Mapping[str, int] | None = None) -> str:
+def arm_key(lab: Lab, state: ArmState, extra: Mapping[str, float | None] | None = None) -> str:
     """Return the key of an arm's result: all that it depends on, the other arms and seeds left out."""
     spec = lab.spec.model_dump(mode="json", exclude={"arms", "seeds", "schedule", "track"})
     spec["budget"] = {name: spec["budget"].get(name) for name in ("generations", "rollouts", "tokens", "usd")}

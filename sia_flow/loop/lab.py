@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from sia_flow.canonical import digest
 from sia_flow.errors import InfrastructureError
@@ -48,7 +49,7 @@ class Lab:
         self._open = contextlib.ExitStack()
         self._policies: dict[str | None, LocalPolicy] = {}
 
-    def __enter__(self) -> Lab:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -174,13 +175,20 @@ class Lab:
         return self.store.objects.checkout(adapter, self.store.root.parent / "adapters" / adapter.removesuffix(".dir"))
 
     def work_dir(self, key: str) -> Path:
-        """Return the scratch folder of a step, which survives a kill and is removed when the step is done."""
-        path = self.store.root.parent / "work" / key
+        """Return the scratch folder of a step, which survives a kill; `drop_work` removes it."""
+        path = self._work_path(key)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InfrastructureError(f"cannot make the work folder {path}: {error.strerror}") from error
         return path
+
+    def drop_work(self, key: str) -> None:
+        """Remove the scratch folder of a step that has its record."""
+        shutil.rmtree(self._work_path(key), ignore_errors=True)
+
+    def _work_path(self, key: str) -> Path:
+        return self.store.root.parent / "work" / key
 
     @functools.cached_property
     def inputs(self) -> dict[str, str]:

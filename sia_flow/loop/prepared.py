@@ -1,4 +1,4 @@
-"""A step ready to run: what names it and what it does. Who runs it (a plain call, a Prefect task) is not its business."""
+"""A step ready to run: what names it and what it does. Who runs it, a plain call or a Prefect task, is open."""
 
 from __future__ import annotations
 

@@ -1,10 +1,12 @@
-"""A polite stop: asked for at any time, obeyed where nothing is lost."""
+"""Why a run ends early: a polite stop, asked for at any time and obeyed where nothing is lost, or a spent budget."""
 
 from __future__ import annotations
 
 import threading
 
 from sia_flow.errors import Interrupted
+from sia_flow.lineage.records import Spend
+from sia_flow.spec.loop import Budget
 
 
 class Stop:
@@ -26,3 +28,16 @@ class Stop:
         """Raise Interrupted if the user has asked."""
         if self.asked:
             raise Interrupted("stopped; everything up to here is stored: the same command again goes on from here")
+
+
+def spent(budget: Budget, spend: Spend) -> str | None:
+    """Return the first limit of a budget, wall time left out, that a spend has reached: `budget.rollouts`, say."""
+    tokens = spend.prompt_tokens + spend.completion_tokens
+    if budget.rollouts is not None and spend.rollouts >= budget.rollouts:
+        return "budget.rollouts"
+    if budget.tokens is not None and tokens >= budget.tokens:
+        return "budget.tokens"
+    # Without an amount nothing may cost money; what is free always may.
+    if budget.usd != "unlimited" and spend.usd > 0 and spend.usd >= (budget.usd or 0.0):
+        return "budget.usd"
+    return None

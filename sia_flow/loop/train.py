@@ -7,13 +7,12 @@ resumed in the middle adds up to the same record as an uninterrupted one; no ver
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sia_flow.canonical import canonical_json, derive_seed, digest_bytes
+from sia_flow.canonical import Json, canonical_json, derive_seed, digest_bytes
 from sia_flow.files import write_atomic
 from sia_flow.lineage.records import Spend, Trajectory, Verdict, WeightPlan
 from sia_flow.lineage.store import Step, StepOutput
@@ -87,16 +86,9 @@ def _train(lab: Lab, agent: Agent, plan: WeightPlan, place: Place, key: str) -> 
     update = pull(policy, collector.collect, config, work / "pull", on_step)
     adapter = lab.store.objects.put_folder(update.adapter)
     spend, programs = collector.total(len(update.steps))
-    result = {
-        "status": update.status,
-        "note": update.note,
-        "steps": [dict(step) for step in update.steps],
-        "programs": lab.store.objects.put_bytes(canonical_json(programs)),
-    }
-    outputs = {"adapter": adapter, "programs": result["programs"]}
-    output = StepOutput(outputs, result, spend + Spend(updates=update.updates), lab.isolation)
-    shutil.rmtree(work, ignore_errors=True)
-    return output
+    result = {"status": update.status, "note": update.note, "steps": [dict(step) for step in update.steps]}
+    outputs = {"adapter": adapter, "programs": lab.store.objects.put_bytes(canonical_json(programs))}
+    return StepOutput(outputs, result, spend + Spend(updates=update.updates), lab.isolation)
 
 
 class _Collector:
@@ -122,7 +114,7 @@ class _Collector:
     def _note(self, iteration: int, trajectories: Sequence[Trajectory], verdicts: Sequence[Verdict]) -> None:
         spend = sum((t.spend for t in trajectories), Spend(verifications=distinct_tool_programs(trajectories)))
         answers = {(t.instance, t.answer) for t in trajectories if t.answer is not None}
-        note = {
+        note: dict[str, Json] = {
             "spend": spend.model_dump(mode="json"),
             "programs": top_programs(trajectories, verdicts, KEPT_PROGRAMS),
             "answers": sorted(digest_bytes(f"{instance}\0{answer}".encode()) for instance, answer in answers),

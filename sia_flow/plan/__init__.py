@@ -1,0 +1,1 @@
+"""What a project is, and what an experiment will do and cost."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from sia_flow.lineage.records import Spend
 from sia_flow.lineage.results import ArmResult
-from sia_flow.lineage.store import StepRecord
+from sia_flow.lineage.store import StepRecord, Store
 from sia_flow.loop.arm import ArmState
 from sia_flow.loop.lab import Lab
 from sia_flow.loop.prepared import Prepared, Runner
@@ -27,11 +27,7 @@ Improve = Callable[[Lab, Runner, ArmState], ArmResult]
 
 
 class Missing(Exception):  # noqa: N818 - an answer, not a fault
-    """The replay came to a step that has no record yet."""
-
-    def __init__(self, prepared: Prepared) -> None:
-        super().__init__(prepared.label)
-        self.prepared = prepared
+    """The replay came to something that has no record yet; its text is the label."""
 
 
 class Range(NamedTuple):
@@ -43,6 +39,9 @@ class Range(NamedTuple):
     def __add__(self, other: tuple[float, ...]) -> Range:  # type: ignore[override]  # sums, does not concatenate
         """Return the sum of two ranges."""
         return Range(self.low + other[0], self.high + other[1])
+
+
+FREE = Range(0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ class ArmPlan:
     rollouts: Range
     tokens: Range
     seconds: Range
-    usd: Range = Range(0.0, 0.0)
+    usd: Range = FREE
 
     @property
     def generations(self) -> int:
@@ -79,13 +78,21 @@ class _Replay:
     def __call__(self, lab: Lab, prepared: Prepared) -> StepRecord:
         record = lab.store.find(prepared.step.key)
         if record is None:
-            raise Missing(prepared)
+            raise Missing(prepared.label)
         self.keys.add(record.key)
         return record
 
 
+class ReplayStore(Store):
+    """A store for planning: an arm that only its result is missing of is not closed behind its watchers' back."""
+
+    def put_arm(self, result: ArmResult) -> None:
+        """Refuse. Raises Missing."""
+        raise Missing(f"{result.arm} seed {result.seed} result")
+
+
 def forecast(lab: Lab, improve: Improve, control: Callable[[Lab, Runner, ArmState, int], ArmResult]) -> list[ArmPlan]:
-    """Return a plan for each arm and seed, in the order in which they run."""
+    """Return a plan for each arm and seed, in the order in which they run; the lab's store is a ReplayStore."""
     plans: list[ArmPlan] = []
     for seed in lab.spec.seeds:
         spent: list[Spend] = []
@@ -106,7 +113,7 @@ def run_order(arms: Sequence[Arm]) -> list[Arm]:
     return sorted(arms, key=lambda arm: arm.control == "best-of-n")
 
 
-def _body(  # noqa: PLR0913 - what a replay needs
+def _body(
     lab: Lab,
     state: ArmState,
     replay: _Replay,
@@ -130,7 +137,7 @@ def _plan(
         try:
             result = body()
         except Missing as missing:
-            following = missing.prepared.label
+            following = str(missing)
     rollouts = Range(0, 0) if result else _rollouts(lab, state)
     return ArmPlan(
         arm=state.arm.name,
@@ -159,6 +166,6 @@ def _rollouts(lab: Lab, state: ArmState) -> Range:
     if state.arm.control == "best-of-n":
         weights = any("weights" in arm.levers for arm in spec.arms)
         return Range(low, low + (pull * max(1, left // 2) if weights else trials * left))
-    dear = {("weights",): pull, ("harness",): trials}.get(tuple(levers), max(pull, trials))
+    dear = max(pull * ("weights" in levers), trials * ("harness" in levers))
     cheap = pull if levers == ("weights",) else 0
     return Range(low + cheap * (left > 1), low + dear * max(0, left - 1))

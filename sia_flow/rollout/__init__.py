@@ -1,0 +1,1 @@
+"""Running scaffolds on a policy."""

@@ -6,47 +6,16 @@ answered in rounds, a trajectory depends on nothing but its scaffold, policy, in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from sia_flow.canonical import derive_seed
-from sia_flow.lineage.records import Spend, ToolCall, Trajectory, Turn, Verdict
-from sia_flow.protocols import (
-    Call,
-    Completion,
-    Instance,
-    Job,
-    Limits,
-    Outcome,
-    SampleRequest,
-    Sampler,
-    Session,
-)
-from sia_flow.rollout.requests import RefusedRequest, parse_generate, parse_program
+from sia_flow.lineage.records import Spend, Trajectory
+from sia_flow.protocols import Instance, Job, Limits, Outcome, Sampler, Session
+from sia_flow.rollout.host import Host, Log, ScoreVisible, Work
 
-MAX_TURNS = 128
-MAX_TOOL_CALLS = 128
+MAIN = "scaffold.py"
 
-ScoreVisible = Callable[[Sequence[tuple[Instance, str | None]]], Sequence[Verdict]]
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """One rollout to run."""
-
-    instance: Instance
-    sample: int
-    seed: int
-
-
-@dataclass(slots=True)
-class _Log:
-    """What the host has seen of one running rollout."""
-
-    turns: list[Turn] = field(default_factory=list)
-    tools: list[ToolCall] = field(default_factory=list)
-    calls: int = 0
+__all__ = ["RolloutEngine", "Work", "plan_work"]
 
 
 class RolloutEngine:
@@ -60,116 +29,14 @@ class RolloutEngine:
 
     def run(self, scaffold: Mapping[str, str], sampler: Sampler, work: Sequence[Work]) -> list[Trajectory]:
         """Return one trajectory for each piece of work, in order. Raises InfrastructureError."""
-        logs = [_Log() for _ in work]
-        files = {name: text for name, text in scaffold.items() if name != "scaffold.py"}
-        jobs = [
-            Job(
-                source=scaffold["scaffold.py"],
-                entry="solve",
-                instance=dict(item.instance.public),
-                seed=item.seed,
-                files=files,
-            )
-            for item in work
-        ]
-
-        def serve(calls: Sequence[Call]) -> Sequence[Any]:
-            return self._serve(calls, work, logs, sampler)
-
-        outcomes = self.session.run(jobs, self.limits, serve)
-        return [_trajectory(item, log, outcome) for item, log, outcome in zip(work, logs, outcomes, strict=True)]
-
-    def _serve(
-        self, calls: Sequence[Call], work: Sequence[Work], logs: list[_Log], sampler: Sampler
-    ) -> Sequence[Any]:
-        replies: list[Any] = [RefusedRequest("unknown request")] * len(calls)
-        generate = [i for i, call in enumerate(calls) if call.method == "generate"]
-        visible = [i for i, call in enumerate(calls) if call.method == "tool:score_visible"]
-        self._generate(generate, calls, work, logs, sampler, replies)
-        self._score(visible, calls, work, logs, replies)
-        for i in set(range(len(calls))) - set(generate) - set(visible):
-            replies[i] = RefusedRequest(f"{calls[i].method}: no such tool; there is score_visible(program=...)")
-        return replies
-
-    def _generate(  # noqa: PLR0913 - one round's state, all of it needed
-        self,
-        indices: Sequence[int],
-        calls: Sequence[Call],
-        work: Sequence[Work],
-        logs: list[_Log],
-        sampler: Sampler,
-        replies: list[Any],
-    ) -> None:
-        requests: list[tuple[int, SampleRequest]] = []
-        for i in indices:
-            job = calls[i].job
-            try:
-                requests.append((i, self._request(calls[i], work[job].seed, logs[job])))
-            except RefusedRequest as error:
-                replies[i] = error
-        sampled = sampler.sample([request for _, request in requests]) if requests else []
-        for (i, request), completions in zip(requests, sampled, strict=True):
-            logs[calls[i].job].turns.extend(_turn(request, completion, sampler.version) for completion in completions)
-            replies[i] = [completion.text for completion in completions]
-
-    def _request(self, call: Call, seed: int, log: _Log) -> SampleRequest:
-        asked = parse_generate(call.params)
-        if len(log.turns) + asked.n > MAX_TURNS:
-            raise RefusedRequest(f"generate: more than {MAX_TURNS} completions in one rollout")
-        log.calls += 1
-        return SampleRequest(
-            messages=asked.plain_messages(),
-            n=asked.n,
-            temperature=asked.temperature,
-            max_tokens=min(asked.max_tokens or self.max_tokens, self.max_tokens),
-            seed=derive_seed(seed, "generate", log.calls),
-        )
-
-    def _score(
-        self,
-        indices: Sequence[int],
-        calls: Sequence[Call],
-        work: Sequence[Work],
-        logs: list[_Log],
-        replies: list[Any],
-    ) -> None:
-        wanted: list[tuple[int, str]] = []
-        for i in indices:
-            try:
-                if len(logs[calls[i].job].tools) >= MAX_TOOL_CALLS:
-                    raise RefusedRequest(f"score_visible: more than {MAX_TOOL_CALLS} calls in one rollout")
-                wanted.append((i, parse_program(calls[i].params)))
-            except RefusedRequest as error:
-                replies[i] = error
-        verdicts = self.score_visible([(work[calls[i].job].instance, program) for i, program in wanted])
-        for (i, program), verdict in zip(wanted, verdicts, strict=True):
-            log = logs[calls[i].job]
-            reply = {
-                "reward": verdict.reward,
-                "valid": verdict.valid,
-                "reason": verdict.reason,
-                "feedback": verdict.feedback,
-            }
-            log.tools.append(
-                ToolCall(name="score_visible", arguments={"program": program}, result=reply, after_turn=len(log.turns))
-            )
-            replies[i] = reply
+        host = Host(work, sampler, self.score_visible, self.max_tokens)
+        files = {name: text for name, text in scaffold.items() if name != MAIN}
+        jobs = [Job(scaffold[MAIN], "solve", instance=item.instance.public, seed=item.seed, files=files) for item in work]
+        outcomes = self.session.run(jobs, self.limits, host.serve)
+        return [_trajectory(*parts) for parts in zip(work, host.logs, outcomes, strict=True)]
 
 
-def _turn(request: SampleRequest, completion: Completion, policy: str) -> Turn:
-    return Turn(
-        messages=request.messages,
-        text=completion.text,
-        prompt_ids=completion.prompt_ids,
-        completion_ids=completion.completion_ids,
-        logprobs=completion.logprobs,
-        temperature=request.temperature,
-        finish=completion.finish,
-        policy=policy,
-    )
-
-
-def _trajectory(item: Work, log: _Log, outcome: Outcome) -> Trajectory:
+def _trajectory(item: Work, log: Log, outcome: Outcome) -> Trajectory:
     answer = outcome.value if outcome.status == "OK" and isinstance(outcome.value, str) else None
     spend = Spend(
         rollouts=1,

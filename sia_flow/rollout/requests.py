@@ -15,7 +15,7 @@ MAX_COMPLETIONS = 64
 MAX_TOKENS = 1 << 16
 
 
-class RefusedRequest(ValueError):
+class RefusedRequest(ValueError):  # noqa: N818 - what it is, not a fault of ours
     """A scaffold's request is out of bounds; the text goes back to the scaffold."""
 
 

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from sia_flow.protocols import Job, Limits
 from sia_flow.sandbox.session import WarmSession
 
@@ -54,7 +56,8 @@ def solve(job):
     breaches = {
         "read a file of the host": reaches(lambda: canary in read(target["file"])),
         "write beside it": reaches(lambda: write(target["file"] + ".new")),
-        "write into the interpreter": reaches(lambda: write(os.path.join(target["prefix"], "canary"))),
+        "write into the interpreter": reaches(lambda: write(os.path.join(target["library"], "canary"))),
+        "read a package that was not given": reaches(lambda: read(target["package"])),
         "read another process's environment": any(
             reaches(lambda: canary in read(path)) for path in environments
         ),
@@ -76,6 +79,10 @@ class Target:
     file: Path
     port: int
     pid: int
+    library: str = os.path.dirname(os.__file__)  # noqa: PTH120 - a string for the job
+    """Folder of the standard library."""
+    package: str = np.__file__
+    """A file of an installed package that the attacked image does not name."""
 
 
 @contextlib.contextmanager
@@ -98,23 +105,24 @@ def target(folder: Path | None) -> Iterator[Target]:
             holder.communicate()
 
 
-def instance(aim: Target, prefix: str) -> dict[str, str | int]:
+def instance(aim: Target) -> dict[str, str | int]:
     """Return what the attacking job is told of its targets."""
     return {
         "canary": aim.canary,
         "file": str(aim.file),
         "port": aim.port,
         "pid": aim.pid,
-        "prefix": prefix,
+        "library": aim.library,
+        "package": aim.package,
     }
 
 
-def breaches(session: WarmSession, aim: Target, prefix: str) -> list[str]:
+def breaches(session: WarmSession, aim: Target) -> list[str]:
     """Return the attacks that got through, by name; empty for a sandbox that holds.
 
     Raises InfrastructureError when the sandbox cannot run the attacks.
     """
-    outcome = session.run([Job(SOURCE, "solve", instance=instance(aim, prefix))], Limits())[0]
+    outcome = session.run([Job(SOURCE, "solve", instance=instance(aim))], Limits())[0]
     if outcome.status != "OK" or not isinstance(outcome.value, str):
         return [f"the attacks did not run: {outcome.status} {outcome.error}"]
     found: list[str] = json.loads(outcome.value)

@@ -1,20 +1,20 @@
-"""How a zygote is started under each backend, and which paths it is shown: an allow-list, never the whole
-root.
+"""How a zygote is started under each backend: its command, its mounts, its environment.
 
-Nothing of a home folder, of /etc beyond the linker's cache, of /run, /var or the project is in it.
+Invariant: a mount is there only because `exposure` lists it; Landlock's rules are the same list.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sia_flow.protocols import Image
+from sia_flow.sandbox import exposure, packages
+
 HERE = Path(__file__).parent
-_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32")
 _SCRATCH = "64000000"
 _BWRAP_PLACES = ("/usr/bin/bwrap", "/bin/bwrap", "/usr/local/bin/bwrap")
 _START = (
@@ -71,64 +71,75 @@ def bwrap() -> str | None:
     return None
 
 
-def interpreter_paths() -> list[str]:
-    """Return the folders that this Python needs beyond the system's, the outermost only."""
-    wanted = {sys.prefix, sys.base_prefix, sys.exec_prefix, str(Path(sys.executable).resolve().parent.parent)}
-    wanted |= {str(Path(name).resolve()) for name in wanted}
-    outer = [*_SYSTEM, *wanted]
-    return sorted(
-        path
-        for path in wanted
-        if not any(other != path and Path(path).is_relative_to(other) for other in outer)
-        and path not in _SYSTEM
-    )
-
-
-def readable_paths() -> list[str]:
-    """Return what a job under Landlock may read."""
-    return [*(path for path in _SYSTEM if Path(path).exists()), "/etc/ld.so.cache", *interpreter_paths()]
-
-
 def _zygote(folder: str, control: int, *, nested: bool) -> list[str]:
-    # -s -P and not -I: the environment is ours, and the hash seed must be heard.
-    return [sys.executable, "-s", "-P", "-B", "-c", _START, folder, str(control), "1" if nested else "0"]
+    # -s -P -S and not -I: the environment is ours, and the hash seed must be heard. Without `site` the path
+    # holds the standard library alone.
+    flags = ["-s", "-S", "-P", "-B"]
+    return [
+        exposure.interpreter().program,
+        *flags,
+        "-c",
+        _START,
+        folder,
+        str(control),
+        "1" if nested else "0",
+    ]
 
 
-def _system_mounts() -> list[str]:
-    argv = ["--ro-bind", "/usr", "/usr"]
-    for place in _SYSTEM[1:]:
-        path = Path(place)
-        if path.is_symlink():
-            argv += ["--symlink", str(path.readlink()), place]
-        elif path.is_dir():
-            argv += ["--ro-bind", place, place]
-    return [*argv, "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
+def _mounts(items: Sequence[packages.Item]) -> list[str]:
+    """Return what is shown; a source that starts with @ is staged by the keeper."""
+    shown = exposure.interpreter()
+    argv: list[str] = []
+    for path in shown.system:
+        argv += ["--ro-bind", path, path]
+    for path, target in shown.links:
+        argv += ["--symlink", target, path]
+    for path in exposure.CONFIGURATION:
+        argv += ["--ro-bind-try", path, path]
+    argv += ["--proc", "/proc", "--dev", "/dev"]
+    for folder in ("/tmp", "/dev/shm"):  # noqa: S108 - mount points; before binds that may lie below them
+        argv += ["--size", _SCRATCH, "--tmpfs", folder]
+    for path in shown.own:
+        argv += ["--ro-bind", f"@{path}", path]
+    for hole in shown.holes:
+        argv += ["--tmpfs", hole, "--remount-ro", hole]
+    for item in items:
+        argv += ["--ro-bind", f"@{item.path}", f"{exposure.SITE}/{item.name}"]
+    argv += ["--ro-bind", f"@{HERE / 'inside'}", "/sandbox/inside"]
+    return [*argv, "--remount-ro", "/dev", "--remount-ro", "/"]
 
 
-def _bwrap_argv(program: str, control: int) -> list[str]:
+def _bwrap_argv(program: str, control: int, items: Sequence[packages.Item]) -> list[str]:
     # Not --unshare-all: it drops a namespace that fails without a word.
     argv = [program, "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-uts", "--unshare-net"]
     argv += ["--die-with-parent", "--new-session", "--clearenv", "--hostname", "sandbox", "--cap-drop", "ALL"]
     argv += ["--uid", "65534", "--gid", "65534"]
     for name, value in ENVIRONMENT.items():
         argv += ["--setenv", name, value]
-    argv += _system_mounts()
-    argv += ["--proc", "/proc", "--dev", "/dev"]
-    for folder in ("/tmp", "/dev/shm"):  # noqa: S108 - mount points; before binds that may lie below them
-        argv += ["--size", _SCRATCH, "--tmpfs", folder]
-    for path in interpreter_paths():
-        argv += ["--ro-bind", f"@{path}", path]
-    argv += ["--ro-bind", f"@{HERE / 'inside'}", "/sandbox/inside"]
-    argv += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/", "--"]
+    argv += [*_mounts(items), "--chdir", "/", "--"]
     return argv + _zygote("/sandbox", control, nested=True)
 
 
-def plan(backend: Backend, control: int) -> dict[str, object]:
+def view(backend: Backend, image: Image) -> dict[str, object]:
+    """Return the paths that the zygote is told: where modules are, and what jobs may read or list."""
+    items = packages.items(image.preload)
+    site = exposure.SITE if backend is BUBBLEWRAP else None
+    readable, listable = exposure.readable(image) if backend is LANDLOCK else ([], [])
+    return {
+        "imports": exposure.imports(items, site),
+        "metadata": exposure.metadata(items, site),
+        "readable": readable,
+        "listable": listable,
+    }
+
+
+def plan(backend: Backend, control: int, image: Image) -> dict[str, object]:
     """Return what a keeper must know to start a zygote on descriptor `control`."""
-    exposed: Sequence[str] = [*interpreter_paths(), str(HERE / "inside")]
+    items = packages.items(image.preload)
+    exposed = [*exposure.interpreter().own, *(item.path for item in items), str(HERE / "inside")]
     program = bwrap()
     if backend is BUBBLEWRAP and program:
-        argv = _bwrap_argv(program, control)
+        argv = _bwrap_argv(program, control, items)
     else:
         argv = _zygote(str(HERE), control, nested=False)
     return {

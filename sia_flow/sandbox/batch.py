@@ -40,7 +40,7 @@ class Ledger:
             return (given[number][1],)
         return None
 
-    def record(self, call: Call, number: int, answer: Any) -> None:  # noqa: ANN401 - JSON
+    def record(self, call: Call, number: int, answer: Any) -> None:
         """Keep an answer."""
         given = self.answers.setdefault(call.job, [])
         del given[number:]

@@ -21,7 +21,7 @@ from typing import IO, Any
 from sia_flow.errors import InfrastructureError
 from sia_flow.protocols import Image, Limits
 from sia_flow.sandbox import packing
-from sia_flow.sandbox.backends import HERE, Backend, plan, readable_paths
+from sia_flow.sandbox.backends import HERE, Backend, plan, view
 from sia_flow.sandbox.strict_json import HostileJsonError, parse
 
 _KEEPER = "import sys; sys.path.insert(0, sys.argv[1]); from inside.keeper import main; main()"
@@ -54,9 +54,9 @@ class Link:
         self.control, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with inner:
-                self._keeper = self._spawn(backend, inner.fileno())
+                self._keeper = self._spawn(plan(backend, inner.fileno(), image), inner.fileno())
             self.pid = self._hear_keeper()
-            self._send_image(image)
+            self._send_image(image, view(backend, image))
             hello = self._hello()
         except BaseException:
             self.stop()
@@ -105,10 +105,10 @@ class Link:
             os.close(self._errors)
             self._errors = -1
 
-    def _spawn(self, backend: Backend, control: int) -> subprocess.Popen[bytes]:
+    def _spawn(self, orders: dict[str, object], control: int) -> subprocess.Popen[bytes]:
         host = os.pidfd_open(os.getpid())
         try:
-            text = json.dumps({**plan(backend, control), "host": host}).encode()
+            text = json.dumps({**orders, "host": host}).encode()
             keeper = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-B", "-c", _KEEPER, str(HERE)],
                 stdin=subprocess.PIPE,
@@ -140,8 +140,8 @@ class Link:
         pid: int = report["pid"]
         return pid
 
-    def _send_image(self, image: Image) -> None:
-        packed = packing.pack(image, readable_paths())
+    def _send_image(self, image: Image, shown: dict[str, object]) -> None:
+        packed = packing.pack(image, shown)
         try:
             socket.send_fds(self.control, [packed.header], [packed.handle])
         except OSError as error:

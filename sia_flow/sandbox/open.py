@@ -7,7 +7,6 @@ silent fall to a lower level than the caller allows.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -104,7 +103,7 @@ def examine(name: str, state_dir: Path | None = None) -> Finding:
         return absent
     try:
         with attacks.target(state_dir) as aim, WarmSession(backend, Image()) as session:
-            broken = attacks.breaches(session, aim, sys.prefix)
+            broken = attacks.breaches(session, aim)
             isolation = session.isolation
     except InfrastructureError as error:
         return Finding(backend, None, str(error), _remedy(backend))

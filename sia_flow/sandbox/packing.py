@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -26,8 +26,8 @@ class Packed(NamedTuple):
     header: bytes
 
 
-def pack(image: Image, readable: Sequence[str]) -> Packed:
-    """Pack an image. `readable` are the folders that jobs may read where mounts do not hide the rest.
+def pack(image: Image, shown: Mapping[str, object]) -> Packed:
+    """Pack an image with `shown`, what the zygote is told of the paths (`backends.view`).
 
     Raises ValueError for an array that is not numeric.
     """
@@ -44,7 +44,7 @@ def pack(image: Image, readable: Sequence[str]) -> Packed:
             forms[name] = {"offset": file.tell(), "shape": list(value.shape), "dtype": array.dtype.str}
             file.write(array.tobytes())
         start = file.tell()
-        text = _describe(image, forms, readable)
+        text = _describe(image, forms, shown)
         file.write(text)
         size = file.tell()
     seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
@@ -52,12 +52,12 @@ def pack(image: Image, readable: Sequence[str]) -> Packed:
     return Packed(handle, json.dumps({"size": size, "start": start, "length": len(text)}).encode())
 
 
-def _describe(image: Image, forms: dict[str, dict[str, object]], readable: Sequence[str]) -> bytes:
+def _describe(image: Image, forms: dict[str, dict[str, object]], shown: Mapping[str, object]) -> bytes:
     description = {
         "modules": dict(image.modules),
         "preload": list(image.preload),
         "warm": image.warm,
         "arrays": forms,
-        "readable": list(readable),
+        **shown,
     }
     return json.dumps(description).encode()

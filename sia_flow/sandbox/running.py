@@ -96,7 +96,7 @@ class Running:
         """Whether it wrote more than is read."""
         return self._written > _FLOOD * self._limits.output
 
-    def answer(self, value: Any) -> None:  # noqa: ANN401 - JSON
+    def answer(self, value: Any) -> None:
         """Answer the call that the job waits for; an Exception is raised inside the job."""
         message = {"error": str(value)[:2000]} if isinstance(value, Exception) else {"ok": value}
         self._put(message)

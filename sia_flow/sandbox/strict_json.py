@@ -26,7 +26,7 @@ class Caps(NamedTuple):
     nodes: int = 20_000
 
 
-def parse(data: bytes, caps: Caps | None = None) -> Any:  # noqa: ANN401 - JSON
+def parse(data: bytes, caps: Caps | None = None) -> Any:
     """Return the value of `data`. Raises HostileJsonError."""
     caps = caps or Caps()
     if len(data) > caps.size:

@@ -37,7 +37,7 @@ class Section(BaseModel):
     )
 
 
-def left_out(value: object) -> Any:  # noqa: ANN401 - the type is the field's
+def left_out(value: object) -> Any:
     """Return a default that is validated like a user's value, so that it may be written in short form."""
     return Field(default=value, validate_default=True)
 

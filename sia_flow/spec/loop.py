@@ -63,12 +63,12 @@ class Training(Section):
     """Instances of the train split in each iteration."""
     samples: Count = 16
     """Rollouts for each instance in each iteration: the group that advantages are computed in."""
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
-    """Learning rate of AdamW."""
-    kl: Annotated[float, Field(ge=0, le=10)] = 0.02
-    """Weight of the KL penalty to the base model."""
-    epochs: Annotated[int, Field(ge=1, le=100)] = 2
-    """Passes over each iteration's rollouts."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Learning rate of AdamW. Not set: the algorithm's own, fit for the tiny model; billions take a thirtieth."""
+    kl: Annotated[float, Field(ge=0, le=10)] | None = None
+    """Weight of the KL penalty to the base model. Not set: the algorithm's own."""
+    epochs: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Passes over each iteration's rollouts. Not set: the algorithm's own."""
     clip: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Clip range of the probability ratio, each side of 1."""
     grad_norm: Annotated[float, Field(gt=0)] = 1.0

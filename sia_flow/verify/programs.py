@@ -8,6 +8,7 @@ verdict does not depend on what else was scored.
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
@@ -164,6 +165,7 @@ def normalize(program: str) -> str:
     return parse(program)[0] if len(program) <= MAX_CHARACTERS else program
 
 
+@functools.lru_cache(maxsize=8192)
 def parse(program: str) -> tuple[str, str | None]:
     """Return the normalised program and None, or the program as it is and why it does not parse."""
     try:

@@ -57,7 +57,7 @@ def _read_h5ad(path: Path) -> NDArray[Any]:
         raise TaskError(f"{path}: cannot be read as .h5ad: {error}") from error
 
 
-def _densify(group: Any) -> NDArray[Any]:  # noqa: ANN401 - h5py has no types
+def _densify(group: Any) -> NDArray[Any]:
     attributes = group.attrs
     kind = attributes.get("encoding-type", attributes.get("h5sparse_format"))
     shape = tuple(int(n) for n in attributes.get("shape", attributes.get("h5sparse_shape")))

@@ -98,12 +98,6 @@ def test_a_bwrap_on_the_path_is_not_used(tmp_path, monkeypatch):
     assert backends.bwrap() != str(fake)
 
 
-def test_paths_shown_inside_are_the_interpreter_s_alone():
-    shown = backends.interpreter_paths()
-    assert not any(Path(path) in (Path.home(), ROOT, Path("/")) for path in shown)
-    assert all(not Path(path).is_relative_to("/usr") for path in shown)
-
-
 PLAIN_USER = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -136,7 +130,7 @@ os.execve(sys.executable, [sys.executable, "-c", *sys.argv[1:4]], {"TMPDIR": "/v
 @pytest.mark.skipif(os.geteuid() != 0, reason="as an ordinary user every test of this folder is this test")
 def test_an_ordinary_user_gets_the_same(sandbox):
     """Run as nobody, in a mount namespace where the interpreter can be entered."""
-    shown = ":".join([*backends.interpreter_paths(), str(ROOT / "sia_flow")])
+    shown = ":".join(dict.fromkeys((sys.base_prefix, sys.prefix, str(ROOT / "sia_flow"))))
     command = [sys.executable, "-c", AS_PLAIN_USER, PLAIN_USER, str(ROOT), sandbox.isolation.backend, shown]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
     assert (done.stdout.strip(), done.stderr) == ("[6.0, 6.0, 6.0]", "")
@@ -156,7 +150,7 @@ def in_fork(action):
 
 def test_the_filter_for_old_kernels_lets_a_process_signal_itself_alone():
     def action():
-        seccomp.install(seccomp.build(metadata=True, signals=os.getpid()))
+        seccomp.install(seccomp.prepare(seccomp.build(metadata=True, signals=os.getpid())))
         os.kill(os.getpid(), 0)
         try:
             os.kill(os.getppid(), 0)

@@ -29,7 +29,7 @@ def batches(draw):
 
 
 @pytest.mark.parametrize("name", sorted(ESTIMATORS))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(batch=batches())
 def test_equal_rewards_of_a_group_give_exactly_zero(name, batch):
     rewards, groups = batch
@@ -38,7 +38,7 @@ def test_equal_rewards_of_a_group_give_exactly_zero(name, batch):
 
 
 @pytest.mark.parametrize("name", GRADED)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(batch=batches(), shift=st.floats(-10, 10))
 def test_a_shift_of_all_rewards_changes_nothing(name, batch, shift):
     rewards, groups = batch
@@ -46,7 +46,7 @@ def test_a_shift_of_all_rewards_changes_nothing(name, batch, shift):
     assert torch.allclose(estimate(rewards + shift, groups), estimate(rewards, groups), atol=1e-5)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(batch=batches(), scale=st.floats(0.01, 100))
 def test_entropic_credit_does_not_depend_on_the_reward_unit(batch, scale):
     rewards, groups = batch
@@ -54,7 +54,7 @@ def test_entropic_credit_does_not_depend_on_the_reward_unit(batch, scale):
 
 
 @pytest.mark.parametrize("name", [*GRADED, "top_share"])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(batch=batches(), data=st.data())
 def test_the_order_of_episodes_does_not_matter(name, batch, data):
     rewards, groups = batch

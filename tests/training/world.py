@@ -37,7 +37,7 @@ def tiny_model(seed: int = 0) -> PeftModel:
         eos_token_id=EOS,
     )
     config._attn_implementation = "eager"
-    config._experts_implementation = "eager"
+    config._experts_implementation = "grouped_mm"
     lora = LoraConfig(
         r=4,
         lora_alpha=8,

@@ -31,7 +31,7 @@ class Ground(NamedTuple):
     """Descriptor of the zygote's own proc file system."""
     ruleset: int | None
     """Landlock rule set for jobs without namespaces."""
-    filter: bytes
+    filter: seccomp.Prepared
     """seccomp filter."""
     base: int
     """Bytes of address space that the warm zygote has mapped; limits come on top."""
@@ -49,13 +49,16 @@ def enter(ground: Ground, limits: Mapping[str, float], connection: int, output: 
         linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
     if ground.ruleset is not None:
         landlock.restrict(ground.ruleset)
-        program = program if ground.signal_scope else seccomp.build(metadata=True, signals=os.getpid())
+        program = program if ground.signal_scope else seccomp.prepare(_only_self())
     _descriptors(connection, output)
     _limit(limits, ground.base)
     linux.prctl(linux.PR_SET_DUMPABLE, 0)
-    linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
     linux.drop_capabilities()
     seccomp.install(program)
+
+
+def _only_self() -> bytes:
+    return seccomp.build(metadata=True, signals=os.getpid())
 
 
 def _namespaces(proc: int) -> None:

@@ -51,8 +51,10 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
         os.close(handle)
 
 
-def ruleset(readable: Iterable[str]) -> int:
-    """Return a descriptor of a rule set that lets `readable` folders be read and /dev/null be written.
+def ruleset(readable: Iterable[str], listable: Iterable[str] = ()) -> int:
+    """Return a descriptor of a rule set that lets `readable` paths be read and /dev/null be written.
+
+    In `listable` folders names can be read, of the folders below them too, but no file.
 
     Raises OSError where the kernel has no Landlock.
     """
@@ -63,6 +65,8 @@ def ruleset(readable: Iterable[str]) -> int:
     for path in readable:
         rights = _EXECUTE | _READ_FILE | (_READ_DIR if os.path.isdir(path) else 0)  # noqa: PTH112 - start-up time
         _allow(handle, path, rights)
+    for path in listable:
+        _allow(handle, path, _READ_DIR)
     _allow(handle, "/dev/null", _READ_FILE | _WRITE_FILE)
     for device in ("/dev/urandom", "/dev/zero"):
         _allow(handle, device, _READ_FILE)

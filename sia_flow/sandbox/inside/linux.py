@@ -30,6 +30,9 @@ PR_SET_NO_NEW_PRIVS = 38
 _CAPABILITY_VERSION_3 = 0x20080522
 
 libc = ctypes.CDLL(None, use_errno=True)
+for _name in ("unshare", "setns", "mount", "prctl", "capset"):
+    # Looked up here, once: a search through every loaded library is dear in a fresh fork.
+    getattr(libc, _name)
 
 
 def check(result: int, what: str) -> int:

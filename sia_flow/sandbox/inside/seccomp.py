@@ -11,6 +11,7 @@ import ctypes
 import errno
 import platform
 import struct
+from typing import NamedTuple
 
 from . import linux
 
@@ -209,9 +210,22 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
 
 
-def install(program: bytes) -> None:
-    """Put the filter on this process and all that it forks, for good. Raises OSError."""
+class Prepared(NamedTuple):
+    """A filter in the kernel's form, made once and installed by every fork."""
+
+    pointer: ctypes.c_void_p
+    memory: tuple[object, ...]
+    """What the pointer points into."""
+
+
+def prepare(program: bytes) -> Prepared:
+    """Lay a filter out in memory."""
     buffer = ctypes.create_string_buffer(program, len(program))
     packed = _Program(len(program) // 8, ctypes.addressof(buffer))
+    return Prepared(ctypes.cast(ctypes.pointer(packed), ctypes.c_void_p), (buffer, packed))
+
+
+def install(program: Prepared) -> None:
+    """Put the filter on this process and all that it forks, for good. Raises OSError."""
     linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
-    linux.prctl(linux.PR_SET_SECCOMP, 2, ctypes.cast(ctypes.pointer(packed), ctypes.c_void_p))
+    linux.prctl(linux.PR_SET_SECCOMP, 2, program.pointer)

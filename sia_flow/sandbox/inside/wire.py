@@ -29,12 +29,12 @@ class Wire:
         for part in parts:
             self._connection.sendall(part)
 
-    def receive(self) -> Any:  # noqa: ANN401 - JSON
+    def receive(self) -> Any:
         """Return the next frame of the host."""
         (size,) = struct.unpack("=I", self._exactly(4))
         return json.loads(self._exactly(size))
 
-    def call(self, method: str, params: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
+    def call(self, method: str, params: dict[str, Any]) -> Any:
         """Ask the host and wait. Raises RuntimeError with the host's refusal."""
         body = json.dumps({"method": method, "params": params}, allow_nan=False, ensure_ascii=False).encode()
         with self._lock:

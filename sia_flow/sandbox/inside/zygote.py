@@ -25,6 +25,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import candidate, confine, landlock, linux, seccomp, tree
+from .packages import PackageFinder
 from .wire import Wire
 
 _POLL_SECONDS = 0.2
@@ -83,6 +84,7 @@ def _nest() -> bool:
 def _load(image: Mapping[str, Any], memory: mmap.mmap) -> dict[str, Any]:
     """Import the image's modules, map its arrays, and let it warm its caches."""
     sys.meta_path.insert(0, candidate.SourceFinder(candidate.compile_all(image["modules"])))
+    sys.meta_path.append(PackageFinder(image["imports"], image["metadata"]))
     for name in (*image["preload"], *image["modules"]):
         importlib.import_module(name)
     if image["arrays"] or "numpy" in sys.modules:
@@ -109,14 +111,16 @@ def _prepare(image: Mapping[str, Any], *, nested: bool) -> confine.Ground:
         file.write("1000")
     base = tree.mapped()
     proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    ruleset = None if nested else landlock.ruleset(image["readable"])
+    ruleset = None if nested else landlock.ruleset(image["readable"], image["listable"])
     if nested:
         linux.mount("tmpfs", "/proc", "tmpfs", linux.MS_RDONLY | linux.MS_NOSUID, "size=4k")
     else:
         linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
     linux.prctl(linux.PR_SET_DUMPABLE, 1 if nested else 0)
     scoped = nested or landlock.abi() >= landlock.SIGNAL_SCOPE_ABI
-    return confine.Ground(nested, proc, ruleset, seccomp.build(metadata=not nested), base, scoped)
+    return confine.Ground(
+        nested, proc, ruleset, seccomp.prepare(seccomp.build(metadata=not nested)), base, scoped
+    )
 
 
 class Running:

@@ -1,0 +1,127 @@
+"""The host's side of a batch of running scaffolds: it answers their calls and keeps the log.
+
+Invariant: what is logged is what the host sampled or scored; a scaffold can neither change nor add to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sia_flow.canonical import derive_seed
+from sia_flow.lineage.records import ToolCall, Turn, Verdict
+from sia_flow.protocols import Call, Completion, Instance, SampleRequest, Sampler
+from sia_flow.rollout.requests import RefusedRequest, parse_generate, parse_program
+
+MAX_TURNS = 128
+MAX_TOOL_CALLS = 128
+
+ScoreVisible = Callable[[Sequence[tuple[Instance, str | None]]], Sequence[Verdict]]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One rollout to run."""
+
+    instance: Instance
+    sample: int
+    seed: int
+
+
+@dataclass(slots=True)
+class Log:
+    """What the host has seen of one running rollout."""
+
+    turns: list[Turn] = field(default_factory=list)
+    tools: list[ToolCall] = field(default_factory=list)
+    calls: int = 0
+
+
+class Host:
+    """Answers the calls of one batch, round by round."""
+
+    def __init__(
+        self, work: Sequence[Work], sampler: Sampler, score_visible: ScoreVisible, max_tokens: int
+    ) -> None:
+        self.work = work
+        self.sampler = sampler
+        self.score_visible = score_visible
+        self.max_tokens = max_tokens
+        self.logs = [Log() for _ in work]
+
+    def serve(self, calls: Sequence[Call]) -> Sequence[Any]:
+        """Return one answer a call, in order; a RefusedRequest is raised inside the scaffold."""
+        answers: dict[int, Any] = {}
+        asked: dict[int, SampleRequest] = {}
+        programs: dict[int, str] = {}
+        for number, call in enumerate(calls):
+            try:
+                self._sort(number, call, asked, programs)
+            except RefusedRequest as error:
+                answers[number] = error
+        answers |= self._generate(calls, asked)
+        answers |= self._score(calls, programs)
+        return [answers[number] for number in range(len(calls))]
+
+    def _sort(self, number: int, call: Call, asked: dict[int, SampleRequest], programs: dict[int, str]) -> None:
+        log = self.logs[call.job]
+        if call.method == "generate":
+            asked[number] = self._request(call, log)
+        elif call.method == "tool:score_visible":
+            if len(log.tools) >= MAX_TOOL_CALLS:
+                raise RefusedRequest(f"score_visible: more than {MAX_TOOL_CALLS} calls in one rollout")
+            programs[number] = parse_program(call.params)
+        else:
+            raise RefusedRequest(f"{call.method}: no such tool; there is score_visible(program=...)")
+
+    def _request(self, call: Call, log: Log) -> SampleRequest:
+        asked = parse_generate(call.params)
+        if len(log.turns) + asked.n > MAX_TURNS:
+            raise RefusedRequest(f"generate: more than {MAX_TURNS} completions in one rollout")
+        log.calls += 1
+        return SampleRequest(
+            messages=asked.plain_messages(),
+            n=asked.n,
+            temperature=asked.temperature,
+            max_tokens=min(asked.max_tokens or self.max_tokens, self.max_tokens),
+            seed=derive_seed(self.work[call.job].seed, "generate", log.calls),
+        )
+
+    def _generate(self, calls: Sequence[Call], asked: dict[int, SampleRequest]) -> dict[int, list[str]]:
+        if not asked:
+            return {}
+        sampled, version = self.sampler.sample(list(asked.values())), self.sampler.version
+        answers = {}
+        for (number, request), completions in zip(asked.items(), sampled, strict=True):
+            turns = [_turn(request, completion, version) for completion in completions]
+            self.logs[calls[number].job].turns.extend(turns)
+            answers[number] = [turn.text for turn in turns]
+        return answers
+
+    def _score(self, calls: Sequence[Call], programs: dict[int, str]) -> dict[int, dict[str, Any]]:
+        if not programs:
+            return {}
+        items = [(self.work[calls[number].job].instance, program) for number, program in programs.items()]
+        answers = {}
+        for (number, program), verdict in zip(programs.items(), self.score_visible(items), strict=True):
+            log = self.logs[calls[number].job]
+            answers[number] = verdict.model_dump(mode="json", include={"reward", "valid", "reason", "feedback"})
+            arguments = {"program": program}
+            log.tools.append(
+                ToolCall(name="score_visible", arguments=arguments, result=answers[number], after_turn=len(log.turns))
+            )
+        return answers
+
+
+def _turn(request: SampleRequest, completion: Completion, policy: str) -> Turn:
+    return Turn(
+        messages=request.messages,
+        text=completion.text,
+        prompt_ids=completion.prompt_ids,
+        completion_ids=completion.completion_ids,
+        logprobs=completion.logprobs,
+        temperature=request.temperature,
+        finish=completion.finish,
+        policy=policy,
+    )
