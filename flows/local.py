@@ -10,6 +10,7 @@ from flows.improve import control, improve
 from sia_flow.lineage.results import ArmResult
 from sia_flow.lineage.store import Store
 from sia_flow.loop.arm import ArmState
+from sia_flow.loop.control import equal_draws
 from sia_flow.loop.events import Watcher
 from sia_flow.loop.lab import Lab
 from sia_flow.loop.prepared import Runner, run_local
@@ -45,7 +46,7 @@ def _body(
     lab: Lab, run: Runner, state: ArmState, done: tuple[ArmResult, ...]
 ) -> Callable[[], ArmResult]:
     if state.arm.control == "best-of-n":
-        rollouts = max((result.spend.rollouts for result in done), default=0)
+        rollouts = equal_draws(lab.store, done)
         return lambda: control(lab, run, state, rollouts)
     wall = lab.spec.budget.wall
     return lambda: improve(lab, run, state, time.monotonic() + wall if wall is not None else None)

@@ -216,6 +216,10 @@ class Verifier(Protocol):
     def floor(self) -> float:
         """Reward that a null agent reaches at most; also the reward of an invalid answer."""
 
+    @property
+    def guards_block(self) -> bool:
+        """Whether a broken guard refuses a generation; false where it is only reported."""
+
     def instances(self, split: Split, count: int, seed: int) -> tuple[Instance, ...]:
         """Return `count` instances of a split; splits share no observation."""
 

@@ -15,7 +15,7 @@ def judge(job: Job, program: str) -> dict[str, Any]:
         return {"reward": 0.0, "valid": True, "reason": "ok"}
 '''
 
-CANDIDATES = "CANDIDATES: int = 4  # 2..8"
+CANDIDATES = "CANDIDATES: int = 3  # 2..4"
 
 PROPOSE_BEST = '''
 def propose(job: Job, question: str) -> str:

@@ -16,6 +16,7 @@ from sia_flow.lineage.store import Store
 from sia_flow.loop.tracking import Tracking
 from sia_flow.loop.view import FolderView
 from sia_flow.plan.project import Project
+from sia_flow.track.background import BackgroundTracker
 from sia_flow.track.links import links
 from sia_flow.track.safe import SafeTracker
 
@@ -29,13 +30,15 @@ class OpenTracking:
     """A run's tracker and the watchers that feed it."""
 
     safe: SafeTracker
+    background: BackgroundTracker
     watcher: Tracking
     folder: FolderView
     made: list[MlflowTracker] = field(default_factory=list)
     """The tracker itself, once it was needed."""
 
-    def remember_links(self, request: Request) -> None:
-        """Keep the addresses of the experiment's MLflow pages for later applies, which load no MLflow."""
+    def close(self, request: Request) -> None:
+        """Wait for MLflow, and keep the addresses of its pages for later applies, which load no MLflow."""
+        self.background.close()
         if not self.made or self.safe.dirty:
             return
         tracker, project = self.made[0], request.project
@@ -67,8 +70,9 @@ def open_tracking(request: Request) -> OpenTracking:
     store, safe = Store(project.store), SafeTracker(make)
     safe.start_async()
     folder = FolderView(store, project.runs, project.checkpoints, name)
-    watcher = Tracking(safe, request.experiment, run_identity(request.experiment), store, folder)
-    return OpenTracking(safe, watcher, folder, made)
+    background = BackgroundTracker(safe)
+    watcher = Tracking(background, request.experiment, run_identity(request.experiment), store, folder)
+    return OpenTracking(safe, background, watcher, folder, made)
 
 
 def verdicts(results: Sequence[ArmResult]) -> list[str]:

@@ -99,6 +99,7 @@ def _server(request: Request, stack: ExitStack) -> PrefectServer:
 def _run(request: Request, console: Console, server: PrefectServer | None, *, as_json: bool) -> None:
     tracking = open_tracking(request)
     with ExitStack() as stack:
+        stack.callback(tracking.close, request)
         shown: Watcher = JsonLines(Console()) if as_json else stack.enter_context(Terminal(console))
         watcher = Several(shown, tracking.folder, tracking.watcher)
         stop = stack.enter_context(_polite_stop(console))
@@ -108,7 +109,6 @@ def _run(request: Request, console: Console, server: PrefectServer | None, *, as
             from flows.local import run_experiment
 
             run_experiment(request.experiment, request.project.root, watcher, stop)
-    tracking.remember_links(request)
     if tracking.safe.dirty:
         console.print(f"warning: MLflow misses part of this run: {tracking.safe.reason}", markup=False)
 

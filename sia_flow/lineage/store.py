@@ -158,7 +158,14 @@ class Store:
                 continue
 
     def _journal(self, event: str, step: str, key: str, **more: float) -> None:
-        entry: dict[str, Json] = {"event": event, "step": step, "key": key, "pid": os.getpid(), "at": round(time.time(), 3), **more}
+        entry: dict[str, Json] = {
+            "event": event,
+            "step": step,
+            "key": key,
+            "pid": os.getpid(),
+            "at": round(time.time(), 3),
+            **more,
+        }
         try:
             with (self.root / "journal.jsonl").open("ab") as file:
                 file.write(canonical_json(entry) + b"\n")

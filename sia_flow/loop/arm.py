@@ -135,7 +135,8 @@ def _judge(
     gain, gain_se = paired_gain(select.score, state.incumbent.select)
     if lab.spec.accept.gate == "always":
         return True, f"gate off: gain {gain:+.4f} +- {gain_se:.4f}", gain, gain_se
-    accepted, words = accept(select.score, state.incumbent.select, guards, lab.spec.accept.k)
+    blocking = guards if lab.verifier.guards_block else {}
+    accepted, words = accept(select.score, state.incumbent.select, blocking, lab.spec.accept.k)
     return accepted, words, gain, gain_se
 
 

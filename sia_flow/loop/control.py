@@ -1,12 +1,15 @@
-"""The control `best-of-n`: as many rollouts of the first scaffold on the bare base as the dearest arm spent.
+"""The control `best-of-n`: the first scaffold on the bare base, rolled out for as much as the dearest arm spent.
 
 Invariant: rollouts come in chunks with seeds of their own, so a larger n extends what was drawn before.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sia_flow.lineage.records import Spend
 from sia_flow.lineage.results import ArmResult
+from sia_flow.lineage.store import Store
 from sia_flow.loop.arm import ArmState, sealed_sample
 from sia_flow.loop.evaluate import Agent, Sample, evaluate, top_programs
 from sia_flow.loop.finish import FINALISTS, baselines, best_program, close_arm
@@ -14,6 +17,18 @@ from sia_flow.loop.lab import Lab
 from sia_flow.loop.prepared import Runner
 
 CHUNK = 512
+
+
+def equal_draws(store: Store, results: Sequence[ArmResult]) -> int:
+    """Return how many rollouts of the first scaffold cost as much as the dearest arm, in rollouts and in tokens.
+
+    A scaffold may sample many completions in one rollout; counted by rollouts alone it would look cheap.
+    """
+    if not results:
+        return 0
+    first = store.generation(results[0].generations[0]).spend
+    each = max(1.0, first.completion_tokens / max(1, first.rollouts))
+    return max(max(r.spend.rollouts, round(r.spend.completion_tokens / each)) for r in results)
 
 
 def chunks_for(lab: Lab, rollouts: int) -> int:

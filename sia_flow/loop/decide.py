@@ -6,7 +6,7 @@ on how many generations the budget still has, so that a longer budget extends an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sia_flow.agents.blind import BlindFeedbackAgent
 from sia_flow.agents.builtin import feedback_agent
@@ -55,12 +55,12 @@ def _feedback(lab: Lab, state: ArmState) -> StepOutput:
     best = best_train_program(lab, state)
     evidence = Evidence(
         levers=tuple(state.arm.levers),
-        generation=state.history[-1],
-        incumbent=parent,
-        history=tuple(state.history),
+        generation=shown(state.history[-1]),
+        incumbent=shown(parent),
+        history=tuple(shown(generation) for generation in state.history),
         scaffold=lab.store.objects.get_sources(parent.scaffold),
         trajectories=trajectories,
-        verdicts=verdicts,
+        verdicts=[v.model_copy(update={"metrics": _public(v.metrics)}) for v in verdicts],
         best_program=best,
         menu=menu(training.algorithm),
         iterations=training.iterations,
@@ -73,6 +73,17 @@ def _feedback(lab: Lab, state: ArmState) -> StepOutput:
     agent = BlindFeedbackAgent() if blind else feedback_agent(lab.spec.agents.feedback.type)
     decision = agent.decide(evidence)
     return StepOutput(result=decision.model_dump(mode="json"))
+
+
+def shown(generation: Generation) -> Generation:
+    """Return a generation as agents may see it: without the figures that only a known truth gives."""
+    scores = {split: getattr(generation, split) for split in ("train", "select")}
+    public = {s: score.model_copy(update={"metrics": _public(score.metrics)}) for s, score in scores.items()}
+    return generation.model_copy(update=public)
+
+
+def _public(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if not name.startswith("truth_")}
 
 
 def _choose(lab: Lab, rewards: Rewards, valid: Validity, names: Sequence[str]) -> tuple[str, str]:

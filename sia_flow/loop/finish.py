@@ -145,7 +145,9 @@ def factorial(lab: Lab, run: Runner, state: ArmState) -> tuple[Cell, ...]:
         for weights_name, adapter in (("base", None), ("best", best.adapter)):
             label = f"{state.arm.name} seed {state.seed} {scaffold_name} scaffold, {weights_name} weights"
             found = evaluate(lab, run, Agent(scaffold, adapter), select_sample(lab), state.seed, label)
-            cells.append(Cell.model_validate({"scaffold": scaffold_name, "weights": weights_name, "score": found.score}))
+            cells.append(
+                Cell.model_validate({"scaffold": scaffold_name, "weights": weights_name, "score": found.score})
+            )
     return tuple(cells)
 
 
@@ -156,5 +158,3 @@ def arm_key(lab: Lab, state: ArmState, extra: Mapping[str, float | None] | None 
     spec["rollouts"] = {k: v for k, v in spec["rollouts"].items() if k != "workers"}
     arm = state.arm.model_dump(mode="json")
     return digest([lab.experiment.metadata.name, spec, arm, state.seed, lab.inputs, dict(extra or {})])
-
-

@@ -73,6 +73,7 @@ def _train(lab: Lab, agent: Agent, plan: WeightPlan, place: Place, key: str) -> 
         learning_rate=plan.learning_rate,
         kl=plan.kl,
         epochs=training.epochs,
+        scale=training.scale,
         clip=training.clip,
         grad_norm=training.grad_norm,
         max_kl=training.max_kl,

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sia_flow.lineage.records import Spend
 from sia_flow.lineage.results import ArmResult
 from sia_flow.lineage.store import StepRecord, Store
 from sia_flow.loop.arm import ArmState
+from sia_flow.loop.control import equal_draws
 from sia_flow.loop.lab import Lab
 from sia_flow.loop.prepared import Prepared, Runner
 from sia_flow.spec.models import Arm
@@ -95,15 +95,15 @@ def forecast(lab: Lab, improve: Improve, control: Callable[[Lab, Runner, ArmStat
     """Return a plan for each arm and seed, in the order in which they run; the lab's store is a ReplayStore."""
     plans: list[ArmPlan] = []
     for seed in lab.spec.seeds:
-        spent: list[Spend] = []
+        done: list[ArmResult] = []
         full = True
         for arm in run_order(lab.spec.arms):
             state, replay = ArmState(arm, seed), _Replay()
-            body = _body(lab, state, replay, improve, control, spent)
+            body = _body(lab, state, replay, improve, control, done)
             plan = _plan(lab, state, replay, body, needs_others=arm.control == "best-of-n" and not full)
             full = full and plan.result is not None
             if plan.result is not None:
-                spent.append(plan.result.spend)
+                done.append(plan.result)
             plans.append(plan)
     return plans
 
@@ -119,10 +119,10 @@ def _body(
     replay: _Replay,
     improve: Improve,
     control: Callable[[Lab, Runner, ArmState, int], ArmResult],
-    spent: Sequence[Spend],
+    done: Sequence[ArmResult],
 ) -> Callable[[], ArmResult]:
     if state.arm.control == "best-of-n":
-        rollouts = max((spend.rollouts for spend in spent), default=0)
+        rollouts = equal_draws(lab.store, done)
         return lambda: control(lab, replay, state, rollouts)
     return lambda: improve(lab, replay, state)
 

@@ -31,7 +31,9 @@ class RolloutEngine:
         """Return one trajectory for each piece of work, in order. Raises InfrastructureError."""
         host = Host(work, sampler, self.score_visible, self.max_tokens)
         files = {name: text for name, text in scaffold.items() if name != MAIN}
-        jobs = [Job(scaffold[MAIN], "solve", instance=item.instance.public, seed=item.seed, files=files) for item in work]
+        jobs = [
+            Job(scaffold[MAIN], "solve", instance=item.instance.public, seed=item.seed, files=files) for item in work
+        ]
         outcomes = self.session.run(jobs, self.limits, host.serve)
         return [_trajectory(*parts) for parts in zip(work, host.logs, outcomes, strict=True)]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sia_flow.canonical import derive_seed
 from sia_flow.lineage.records import ToolCall, Turn, Verdict
-from sia_flow.protocols import Call, Completion, Instance, SampleRequest, Sampler
+from sia_flow.protocols import Call, Completion, Instance, Sampler, SampleRequest
 from sia_flow.rollout.requests import RefusedRequest, parse_generate, parse_program
 
 MAX_TURNS = 128

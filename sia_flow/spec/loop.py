@@ -69,6 +69,8 @@ class Training(Section):
     """Weight of the KL penalty to the base model. Not set: the algorithm's own."""
     epochs: Annotated[int, Field(ge=1, le=100)] | None = None
     """Passes over each iteration's rollouts. Not set: the algorithm's own."""
+    scale: Literal["group", "batch", "none"] = "group"
+    """What GRPO divides centred rewards by: the deviation of the `group`, of the `batch`, or nothing (`none`)."""
     clip: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Clip range of the probability ratio, each side of 1."""
     grad_norm: Annotated[float, Field(gt=0)] = 1.0

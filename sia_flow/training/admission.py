@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -41,6 +41,8 @@ def settle(plan: PullConfig) -> Settings:
     Raises TrainingError for an algorithm that is not on the menu and for a setting out of range.
     """
     algorithm = algorithm_named(plan.algorithm)
+    if algorithm.estimator == "grpo" and plan.scale != "group":
+        algorithm = replace(algorithm, estimator=f"grpo_{plan.scale}")
     settings = Settings(
         algorithm=algorithm,
         iterations=plan.iterations,

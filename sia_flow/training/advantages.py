@@ -6,6 +6,7 @@ a group are equal; the order of the episodes matters to nothing but ties of pref
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Literal
@@ -141,6 +142,8 @@ def leave_one_out_baseline(rewards: Tensor, groups: Tensor) -> Tensor:
 ESTIMATORS: Mapping[str, Estimator] = MappingProxyType(
     {
         "grpo": grpo,
+        "grpo_batch": functools.partial(grpo, scale="batch"),
+        "grpo_none": functools.partial(grpo, scale="none"),
         "rloo": rloo,
         "entropic": entropic,
         "top_share": top_share,

@@ -40,6 +40,8 @@ class PullConfig:
     """Coefficient of the KL penalty to the base; without effect for algorithms that have no such term."""
     epochs: int | None = None
     """Optimizer steps on each collected batch."""
+    scale: Literal["group", "batch", "none"] = "group"
+    """What GRPO divides its centred rewards by: the deviation of the group (as published), of the batch, or nothing."""
     clip: float = 0.2
     """Half-width of the trust interval of the probability ratio."""
     grad_norm: float = 1.0

@@ -44,7 +44,7 @@ def _make_importable(root: Path, folder: Path, task: str) -> None:
     if sys.path[0] != str(root):
         sys.path.insert(0, str(root))
         importlib.invalidate_caches()
-    ours = [n for n in sys.modules if n == f"tasks.{task}" or n.startswith(f"tasks.{task}.")]
+    ours = [n for n in list(sys.modules) if n == f"tasks.{task}" or n.startswith(f"tasks.{task}.")]
     if any(_is_stranger(sys.modules[name], folder) for name in ours):
         for name in [*ours, "tasks"]:
             sys.modules.pop(name, None)

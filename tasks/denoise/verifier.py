@@ -42,6 +42,11 @@ class DenoiseVerifier:
         self._references: dict[str, scoring.Reference] = {}
         self._magic: dict[str, float] = {}
 
+    @property
+    def guards_block(self) -> bool:
+        """Whether a broken guard refuses a generation; the other modes report the margin and go on."""
+        return self.mode == "guarded"
+
     @functools.cached_property
     def digest(self) -> str:
         """Hash of the sources that decide a score, and of the mode."""

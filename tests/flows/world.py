@@ -74,7 +74,7 @@ def run_here(spec: Path, *overrides: str, **parts: Any) -> list[Any]:
 
 def start(*arguments: str, cwd: Path, **environment: str) -> subprocess.Popen[str]:
     """Start the command line in a process group of its own; its output goes to files, never to a full pipe."""
-    log = tempfile.TemporaryFile("w+")
+    log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process object
     process = subprocess.Popen(
         [sys.executable, "-m", "sia_flow", *arguments],
         cwd=cwd,

@@ -65,9 +65,10 @@ def test_the_gate_off_takes_every_generation_and_a_chain_grows_from_the_last(ran
 def test_no_adapter_or_scaffold_of_one_arm_reaches_another(ran: Ran) -> None:
     own = {arm: {g.id for g in generations(ran.root, r)[1:]} for arm, r in ran.results.items()}
     assert not own["SIA-H"] & own["no-feedback"] | own["SIA-H"] & own["W"]
-    assert generations(ran.root, ran.results["SIA-H"])[1].scaffold != generations(
-        ran.root, ran.results["no-feedback"]
-    )[1].scaffold
+    assert (
+        generations(ran.root, ran.results["SIA-H"])[1].scaffold
+        != generations(ran.root, ran.results["no-feedback"])[1].scaffold
+    )
 
 
 def test_sealed_is_read_only_when_the_search_of_an_arm_is_over(ran: Ran) -> None:

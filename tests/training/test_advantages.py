@@ -132,3 +132,17 @@ def test_pairs_set_the_best_against_the_worst_of_the_same_group():
 def test_live_episodes_stand_in_groups_with_spread():
     rewards = torch.tensor([0.5, 0.5, 0.5, 0.6])
     assert live_episodes(rewards, torch.tensor([0, 0, 1, 1])).tolist() == [False, False, True, True]
+
+
+def test_the_scale_of_a_plan_names_the_estimator():
+    from sia_flow.training.admission import settle
+    from sia_flow.training.types import PullConfig
+
+    rewards, groups = torch.tensor([0.0, 1.0, 0.0, 0.1]), torch.tensor([0, 0, 1, 1])
+    found = {
+        scale: ESTIMATORS[settle(PullConfig(scale=scale)).algorithm.estimator](rewards, groups)
+        for scale in ("group", "batch", "none")
+    }
+    assert torch.allclose(found["group"][1], found["group"][3], atol=1e-2)
+    assert torch.allclose(found["none"], torch.tensor([-0.5, 0.5, -0.05, 0.05]))
+    assert torch.allclose(found["batch"][1] / found["batch"][3], torch.tensor(10.0))
