@@ -112,9 +112,7 @@ def through_sandbox(task: object, verifier: object, instance: object) -> None:
         start, cpu = time.perf_counter(), time.process_time()
         scorer.score([(instance, name) for name in names[1:]])
         wall, cpu = time.perf_counter() - start, time.process_time() - cpu
-    print(
-        f"sandbox, 2 at a time: {1e3 * wall / 63:.1f} ms wall and {1e3 * cpu / 63:.1f} ms host CPU a program"
-    )
+    print(f"sandbox, 2 at a time: {1e3 * wall / 63:.1f} ms wall and {1e3 * cpu / 63:.1f} ms host CPU a program")
 
 
 if __name__ == "__main__":

@@ -86,9 +86,7 @@ def show(name: str, found: Found) -> None:
     usual = set(MAGIC.splitlines())
     steps = [line.strip().removeprefix("y = ") for line in found.text.splitlines() if line not in usual]
     knobs = {k: round(v, 2) for k, v in found.knobs.items()} if found.knobs != REFERENCE else ""
-    print(
-        f"{name:34s} {found.guarded:7.4f} {found.sia:7.4f} {found.margin:+8.4f}  {'; '.join(steps)} {knobs}"
-    )
+    print(f"{name:34s} {found.guarded:7.4f} {found.sia:7.4f} {found.margin:+8.4f}  {'; '.join(steps)} {knobs}")
 
 
 def structures(land: Landscape, random: Random, count: int) -> list[Found]:

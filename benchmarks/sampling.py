@@ -25,9 +25,7 @@ from sia_flow.protocols import SampleRequest
 
 ROWS, ROUNDS, LIMIT = 128, 5, 48
 MESSAGES = ({"role": "user", "content": "Write denoise(counts, seed)."},)
-PROGRAM = (
-    "def denoise(counts, seed):\n" + "".join(f"    x = step_{c}(x)\n" for c in "abcdefgh") + "    return x\n"
-)
+PROGRAM = "def denoise(counts, seed):\n" + "".join(f"    x = step_{c}(x)\n" for c in "abcdefgh") + "    return x\n"
 
 
 def ours(policy: LocalPolicy, rows: int) -> int:
@@ -40,9 +38,7 @@ def generate(policy: LocalPolicy, rows: int) -> int:
     """Do the same by transformers, in one batch."""
     prompt = torch.tensor([render(policy.tokenizer, MESSAGES, 512)]).repeat(rows, 1)
     stop, pad = policy.tokenizer.eos_token_id, policy.tokenizer.pad_token_id
-    settings = GenerationConfig(
-        do_sample=True, top_k=0, max_new_tokens=LIMIT, eos_token_id=stop, pad_token_id=pad
-    )
+    settings = GenerationConfig(do_sample=True, top_k=0, max_new_tokens=LIMIT, eos_token_id=stop, pad_token_id=pad)
     out = policy.model.generate(prompt, attention_mask=torch.ones_like(prompt), generation_config=settings)
     return int((out[:, prompt.shape[1] :] != pad).sum())
 

@@ -47,9 +47,7 @@ class Ours:
 
     def collect(self, _: int, seed: int) -> Sequence[Episode]:
         """Return one group of episodes for each prompt."""
-        requests = [
-            SampleRequest(messages(p), self.group, 1.0, self.limit, derive_seed(seed, p)) for p in PROMPTS
-        ]
+        requests = [SampleRequest(messages(p), self.group, 1.0, self.limit, derive_seed(seed, p)) for p in PROMPTS]
         version = self.policy.version
         return [
             Episode(str(i), (self._turn(request, one, version),), reward(one.text), valid=True)
@@ -58,10 +56,7 @@ class Ours:
         ]
 
     def _turn(self, request: SampleRequest, one: object, version: str) -> Turn:
-        fields = {
-            name: getattr(one, name)
-            for name in ("text", "prompt_ids", "completion_ids", "logprobs", "finish")
-        }
+        fields = {name: getattr(one, name) for name in ("text", "prompt_ids", "completion_ids", "logprobs", "finish")}
         return Turn(messages=request.messages, temperature=1.0, policy=version, **fields)
 
     def run(self, iterations: int) -> tuple[float, float, float]:

@@ -42,9 +42,7 @@ def run_arms(lab: Lab, run: Runner, wrap: Wrap) -> list[ArmResult]:
     return results
 
 
-def _body(
-    lab: Lab, run: Runner, state: ArmState, done: tuple[ArmResult, ...]
-) -> Callable[[], ArmResult]:
+def _body(lab: Lab, run: Runner, state: ArmState, done: tuple[ArmResult, ...]) -> Callable[[], ArmResult]:
     if state.arm.control == "best-of-n":
         rollouts = equal_draws(lab.store, done)
         return lambda: control(lab, run, state, rollouts)

@@ -31,7 +31,7 @@ def run_prefect(lab: Lab, prepared: Prepared) -> StepRecord:
 
     @task(
         name=prepared.name,
-        task_run_name=prepared.label,
+        task_run_name=f"{prepared.name}: {prepared.label}",
         retries=2,
         retry_delay_seconds=[1, 5],
         retry_condition_fn=_is_infrastructure,

@@ -37,7 +37,7 @@ def random_edits(files: Mapping[str, str], count: int, seed: int) -> tuple[Edit,
     """Return up to `count` different settings, each constant uniform (or log-uniform) within its range."""
     constants = parse_constants(files[MAIN])
     current = constant_values(files[MAIN])
-    random = Random(derive_seed(seed, "blind"))  # noqa: S311 - reproducible draws, no secret
+    random = Random(derive_seed(seed, "blind"))
     drawn: list[dict[str, Value]] = []
     for _ in range(count * ATTEMPTS if constants else 0):
         values = {constant.name: _draw(random, constant) for constant in constants}

@@ -133,8 +133,7 @@ def _histogram(rewards: Sequence[float]) -> tuple[tuple[float, int], ...]:
 def _expected_max(rewards: Sequence[float], draws: int) -> float:
     m = len(rewards)
     return sum(
-        reward * ((i / m) ** draws - ((i - 1) / m) ** draws)
-        for i, reward in enumerate(sorted(rewards), start=1)
+        reward * ((i / m) ** draws - ((i - 1) / m) ** draws) for i, reward in enumerate(sorted(rewards), start=1)
     )
 
 

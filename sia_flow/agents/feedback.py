@@ -63,9 +63,7 @@ def _decision(evidence: Evidence, rewards: Statistics, choice: Choice, pull: Har
     return decision.model_copy(update={"report": improvement_report(evidence, rewards, decision)})
 
 
-def _forecast(
-    evidence: Evidence, rewards: Statistics, pull: HarnessPull | None, plan: WeightPlan | None
-) -> float:
+def _forecast(evidence: Evidence, rewards: Statistics, pull: HarnessPull | None, plan: WeightPlan | None) -> float:
     if plan is not None:
         return calibrated(weights_gain(rewards), pulls_of(evidence.history, "weights", "both"))
     return pull.forecast if pull else 0.0

@@ -56,9 +56,7 @@ def harness_pull(
     return constants if constants.forecast > structure.forecast else structure
 
 
-def untried(
-    evidence: Evidence, catalogue: Sequence[Structural], *, dear: bool
-) -> list[tuple[Structural, Edit]]:
+def untried(evidence: Evidence, catalogue: Sequence[Structural], *, dear: bool) -> list[tuple[Structural, Edit]]:
     """Return the structural edits that apply and were not offered from this incumbent before."""
     context = Context(evidence.best_program)
     offered = {edit.name for child in _children(evidence) if child.decision for edit in child.decision.edits}

@@ -32,9 +32,7 @@ class BuiltinMetaAgent:
         del seed  # nothing is drawn
         problems = check(reference)
         if problems:
-            raise ScaffoldError(
-                "the reference breaks the contract: " + "; ".join(p.message for p in problems)
-            )
+            raise ScaffoldError("the reference breaks the contract: " + "; ".join(p.message for p in problems))
         settings = _settings(task_description, reference[MAIN])
         source = set_constants(reference[MAIN], settings)
         return {**reference, MAIN: append_docstring(source, _note(task_description, settings))}
@@ -55,12 +53,7 @@ def _settings(description: str, source: str) -> dict[str, Value]:
 def _assignments(description: str) -> list[tuple[str, str]]:
     """Return the names and numbers that are set in the text; where their counts differ, it was no setting."""
     found = [(names.split(", "), numbers.split(", ")) for names, numbers in SETTING.findall(description)]
-    return [
-        pair
-        for names, numbers in found
-        if len(names) == len(numbers)
-        for pair in zip(names, numbers, strict=True)
-    ]
+    return [pair for names, numbers in found if len(names) == len(numbers) for pair in zip(names, numbers, strict=True)]
 
 
 def _note(description: str, settings: Mapping[str, Value]) -> str:

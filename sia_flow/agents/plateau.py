@@ -66,9 +66,7 @@ def plateau(
 
 def pulls_of(history: Sequence[Generation], *levers: str) -> list[Generation]:
     """Return the generations that a pull of one of the levers made, in order."""
-    return [
-        generation for generation in history if generation.decision and generation.decision.lever in levers
-    ]
+    return [generation for generation in history if generation.decision and generation.decision.lever in levers]
 
 
 def last_phase(history: Sequence[Generation], lever: str) -> list[Generation]:

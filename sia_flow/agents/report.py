@@ -75,9 +75,7 @@ def _rewards(rewards: Statistics) -> str:
     listed = ", ".join(f"{name} {figure}" for name, figure in figures.items())
     head = ["## Rewards of the incumbent on train", "", f"{rewards.n} rollouts: {listed}.", "", "```"]
     most = max((count for _, count in rewards.histogram), default=0) or 1
-    bars = [
-        f"{edge:8.4f} {'#' * round(BAR * count / most):{BAR}} {count}" for edge, count in rewards.histogram
-    ]
+    bars = [f"{edge:8.4f} {'#' * round(BAR * count / most):{BAR}} {count}" for edge, count in rewards.histogram]
     return "\n".join([*head, *(bar.rstrip() for bar in bars), "```"])
 
 

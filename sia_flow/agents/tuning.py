@@ -25,9 +25,7 @@ DIGITS = 3
 """Significant digits of a proposed float: a readable source, and no difference that matters."""
 
 
-def constant_edits(
-    files: Mapping[str, str], observed: Sequence[Trial], count: int, seed: int
-) -> tuple[Edit, ...]:
+def constant_edits(files: Mapping[str, str], observed: Sequence[Trial], count: int, seed: int) -> tuple[Edit, ...]:
     """Return up to `count` alternative edits of the constants; none where there are no constants.
 
     `observed` are trials of these very constants whose means may be compared. Where the current constants are
@@ -106,8 +104,7 @@ def _context(generation: Generation, by_id: Mapping[str, Generation]) -> tuple[s
 
 def _fits(constants: Sequence[Constant], values: Mapping[str, Any]) -> bool:
     return {constant.name for constant in constants} == set(values) and all(
-        values[c.name] in c.choices if c.kind == "str" else c.low <= values[c.name] <= c.high
-        for c in constants
+        values[c.name] in c.choices if c.kind == "str" else c.low <= values[c.name] <= c.high for c in constants
     )
 
 
@@ -163,9 +160,7 @@ def _rounded(constant: Constant, value: Value) -> Value:
 
 
 def _edit(source: str, current: Mapping[str, Value], values: Mapping[str, Value]) -> Edit:
-    changes = [
-        f"{name} {_plain(current[name])} -> {_plain(v)}" for name, v in values.items() if v != current[name]
-    ]
+    changes = [f"{name} {_plain(current[name])} -> {_plain(v)}" for name, v in values.items() if v != current[name]]
     name = ", ".join(changes)
     return Edit(
         kind="constants",

@@ -24,13 +24,9 @@ def command(
     spec: Annotated[Path, typer.Argument(help="The experiment's YAML file.")],
     overrides: Annotated[list[str] | None, typer.Option("--set", help="Override a field: a.b=value.")] = None,
     *,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Wait while another apply holds the experiment.")
-    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait while another apply holds the experiment.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines for machines.")] = False,
-    engine: Annotated[
-        Engine, typer.Option(help="`prefect`, or `local`: no server, plain calls.")
-    ] = Engine.prefect,
+    engine: Annotated[Engine, typer.Option(help="`prefect`, or `local`: no server, plain calls.")] = Engine.prefect,
 ) -> None:
     """Run an experiment: every arm and seed, as far as it has not run yet. The same command again continues."""
     from rich.console import Console

@@ -111,9 +111,7 @@ def draw(project: Project, name: str, results: Sequence[ArmResult]) -> None:
 
     store = Store(project.store)
     lines = [
-        Line(r.arm, tuple(store.generation(g) for g in r.generations))
-        for r in results
-        if r.control != "best-of-n"
+        Line(r.arm, tuple(store.generation(g) for g in r.generations)) for r in results if r.control != "best-of-n"
     ]
     levels = {name: figures["select"] for name, figures in results[0].baselines.items() if figures["select"] > 0}
     levels |= _controls(results)

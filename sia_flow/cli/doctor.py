@@ -27,9 +27,7 @@ _GIB = 1 << 30
 
 def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    minimum: Annotated[
-        int, typer.Option("--level", min=1, max=3, help="Isolation level that must be reached.")
-    ] = 1,
+    minimum: Annotated[int, typer.Option("--level", min=1, max=3, help="Isolation level that must be reached.")] = 1,
 ) -> None:
     """Say what this machine can run. Exit code 6 when untrusted code cannot be isolated."""
     report = examine_machine(minimum)

@@ -13,9 +13,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    path: Annotated[
-        str, typer.Argument(help="A key, such as budget.usd; nothing lists all sections.")
-    ] = "spec",
+    path: Annotated[str, typer.Argument(help="A key, such as budget.usd; nothing lists all sections.")] = "spec",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Say what a key of a spec means, what it may be, and what it is when left out."""

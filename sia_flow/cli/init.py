@@ -25,9 +25,7 @@ NEXT = """Next:
 
 def command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to lay the project out in.")],
-    force: Annotated[
-        bool, typer.Option("--force", help="Also into a folder with files; overwrites.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also into a folder with files; overwrites.")] = False,
 ) -> None:
     """Lay out a project in a folder: specs, tasks, flows, dvc.yaml."""
     written = lay_out(folder, force=force)

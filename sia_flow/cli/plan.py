@@ -26,9 +26,7 @@ def command(
         plans = plan_all(project, experiment)
         work = work or any(plan.result is None for plan in plans)
         if as_json:
-            typer.echo(
-                json.dumps({"experiment": experiment.metadata.name, "arms": [plan_json(p) for p in plans]})
-            )
+            typer.echo(json.dumps({"experiment": experiment.metadata.name, "arms": [plan_json(p) for p in plans]}))
         else:
             _show(experiment.metadata.name, plans)
     raise typer.Exit(2 if work else 0)

@@ -11,9 +11,7 @@ import typer
 
 def command(
     what: Annotated[str, typer.Argument(help="`data`, `base`, or a spec file.")],
-    name: Annotated[
-        str | None, typer.Argument(help="TASK or TASK/DATA for data; the model's name for base.")
-    ] = None,
+    name: Annotated[str | None, typer.Argument(help="TASK or TASK/DATA for data; the model's name for base.")] = None,
     *,
     task: Annotated[str, typer.Option(help="Task whose corpus a base is built on.")] = "denoise",
     force: Annotated[bool, typer.Option("--force", help="Make it anew even if it is there.")] = False,

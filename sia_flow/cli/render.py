@@ -74,9 +74,7 @@ class Terminal(Silent):
 
     def generation(self, arm: str, generation: Generation) -> None:
         """Print the generation's line."""
-        self.progress.console.print(
-            generation_line(arm, generation), markup=False, highlight=False, soft_wrap=True
-        )
+        self.progress.console.print(generation_line(arm, generation), markup=False, highlight=False, soft_wrap=True)
 
     def arm_ended(self, result: ArmResult) -> None:
         """Print how the arm ended."""

@@ -116,6 +116,9 @@ def _run(request: Request, console: Console, server: PrefectServer | None, *, as
 def run_with_prefect(request: Request, server: PrefectServer, watcher: Watcher, stop: Stop) -> None:
     """Run the experiment's flow. A server that goes away costs a warning: the steps go on without it."""
     os.environ.update({"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", **server.variables()})
+    if server.private:
+        # Each call to a dead server waits for all its retries: the usual five would hold a run up for minutes.
+        os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "2")
     server.wait()
     os.environ.update(server.variables())
     import httpx

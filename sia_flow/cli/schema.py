@@ -10,9 +10,7 @@ import typer
 
 
 def command(
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Write to a file instead.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write to a file instead.")] = None,
 ) -> None:
     """Print the JSON Schema of a spec (draft 2020-12)."""
     from sia_flow.files import write_atomic

@@ -89,16 +89,12 @@ def _begin(project: Project, prefect: PrefectServer | None, mlflow: Service | No
         mlflow.wait(START_SECONDS)
 
 
-def _announce(
-    prefect: PrefectServer | None, prefect_port: int, mlflow: Service | None, mlflow_port: int
-) -> None:
+def _announce(prefect: PrefectServer | None, prefect_port: int, mlflow: Service | None, mlflow_port: int) -> None:
     from sia_flow.track.environment import profile_server
 
     own = profile_server(os.environ).get("PREFECT_API_URL", "").removesuffix("/api")
     typer.echo(f"Prefect: {f'http://{HOST}:{prefect_port}' if prefect else own}")
-    typer.echo(
-        f"MLflow:  {f'http://{HOST}:{mlflow_port}' if mlflow else os.environ.get('MLFLOW_TRACKING_URI')}"
-    )
+    typer.echo(f"MLflow:  {f'http://{HOST}:{mlflow_port}' if mlflow else os.environ.get('MLFLOW_TRACKING_URI')}")
     if prefect or mlflow:
         typer.echo("Ctrl-C ends them.")
 

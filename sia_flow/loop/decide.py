@@ -135,7 +135,7 @@ def edit_scaffold(lab: Lab, run: Runner, state: ArmState, decision: Decision, sp
     parent = state.parent(lab)
     index = len(state.history)
     agents = _agents(lab, parent, decision)
-    sample = _trial_sample(lab)
+    sample = trial_sample(lab)
     trials: list[Trial] = []
     for number, agent in enumerate(agents):
         if len(agents) > 1:
@@ -149,7 +149,8 @@ def edit_scaffold(lab: Lab, run: Runner, state: ArmState, decision: Decision, sp
     return Made(agents[chosen], decision, spend, steps, tuple(trials))
 
 
-def _trial_sample(lab: Lab) -> Sample:
+def trial_sample(lab: Lab) -> Sample:
+    """Return the sample of train that each alternative edit is tried on."""
     samples = max(2, lab.spec.rollouts.samples // 2)
     return Sample("train", lab.spec.rollouts.instances, samples, "trial")
 
@@ -164,9 +165,7 @@ def _agents(lab: Lab, parent: Generation, decision: Decision) -> Sequence[Agent]
     return agents or [Agent(parent.scaffold, parent.adapter)]
 
 
-def _trial(
-    lab: Lab, agent: Agent, decision: Decision, number: int, mean: float, se: float, sample: Sample
-) -> Trial:
+def _trial(lab: Lab, agent: Agent, decision: Decision, number: int, mean: float, se: float, sample: Sample) -> Trial:
     source = lab.store.objects.get_sources(agent.scaffold)["scaffold.py"]
     constants = constant_values(source)
     name = decision.edits[number].name if number < len(decision.edits) else "unchanged"

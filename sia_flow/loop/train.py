@@ -53,9 +53,7 @@ def prepare_train(lab: Lab, agent: Agent, plan: WeightPlan, place: Place) -> Pre
         inputs={**lab.inputs, "scaffold": agent.scaffold, "adapter": agent.adapter},
         seed=place.seed,
     )
-    return Prepared(
-        "train-LoRA", place.label, step, lambda: _train(lab, agent, plan, place, step.key), plan.iterations
-    )
+    return Prepared("train-LoRA", place.label, step, lambda: _train(lab, agent, plan, place, step.key), plan.iterations)
 
 
 def _train(lab: Lab, agent: Agent, plan: WeightPlan, place: Place, key: str) -> StepOutput:

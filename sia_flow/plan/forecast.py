@@ -14,6 +14,7 @@ from sia_flow.lineage.results import ArmResult
 from sia_flow.lineage.store import StepRecord, Store
 from sia_flow.loop.arm import ArmState
 from sia_flow.loop.control import equal_draws
+from sia_flow.loop.decide import trial_sample
 from sia_flow.loop.lab import Lab
 from sia_flow.loop.prepared import Prepared, Runner
 from sia_flow.spec.models import Arm
@@ -127,9 +128,7 @@ def _body(
     return lambda: improve(lab, replay, state)
 
 
-def _plan(
-    lab: Lab, state: ArmState, replay: _Replay, body: Callable[[], ArmResult], *, needs_others: bool
-) -> ArmPlan:
+def _plan(lab: Lab, state: ArmState, replay: _Replay, body: Callable[[], ArmResult], *, needs_others: bool) -> ArmPlan:
     result, following = None, ""
     if needs_others:
         following = "waits for the other arms"
@@ -160,7 +159,8 @@ def _rollouts(lab: Lab, state: ArmState) -> Range:
     closing = spec.verify.sealed.instances * spec.verify.sealed.samples
     left = max(0, spec.budget.generations + 1 - len(state.history))
     pull = spec.training.iterations * spec.training.instances * spec.training.samples
-    trials = spec.search.trials * train // 2
+    sample = trial_sample(lab)
+    trials = spec.search.trials * sample.instances * sample.samples
     levers = state.arm.levers
     low = each * left + closing
     if state.arm.control == "best-of-n":

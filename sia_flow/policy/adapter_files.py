@@ -25,9 +25,7 @@ SCHEMA = "sia-flow/adapter@1"
 def read_state(model: PeftModel) -> dict[str, Tensor]:
     """Return the adapter's tensors by their names in a PEFT file; they share memory with the model."""
     named = model.named_parameters()
-    return {
-        name.replace(".default.", "."): parameter.detach() for name, parameter in named if "lora_" in name
-    }
+    return {name.replace(".default.", "."): parameter.detach() for name, parameter in named if "lora_" in name}
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
@@ -78,9 +76,7 @@ def adapter_digest(folder: Path) -> str:
     try:
         return digest_files({name: (folder / name).read_bytes() for name in (CONFIG, WEIGHTS, BASE)})
     except OSError as error:
-        raise TrainingError(
-            f"{folder} is not an adapter folder: {error.strerror} ({error.filename})"
-        ) from error
+        raise TrainingError(f"{folder} is not an adapter folder: {error.strerror} ({error.filename})") from error
 
 
 def check_base(folder: Path, base_digest: str) -> None:

@@ -91,9 +91,7 @@ def _wrap(model: PreTrainedModel, config: PeftConfig, seed: int) -> PeftModel:
 
 def _targets(model: PreTrainedModel, lora: LoraConfig) -> tuple[list[str], list[str]]:
     names = [name for name, _ in model.named_parameters()]
-    modules = [
-        target for target in ATTENTION if "attention" in lora.targets and _has(names, f".{target}.weight")
-    ]
+    modules = [target for target in ATTENTION if "attention" in lora.targets and _has(names, f".{target}.weight")]
     parameters = [target for target in EXPERTS if "experts" in lora.targets and _has(names, f".{target}")]
     for target, found in (("attention", modules), ("experts", parameters)):
         if target in lora.targets and not found:
@@ -136,15 +134,11 @@ def write_state(model: PeftModel, tensors: Mapping[str, Tensor], where: str) -> 
         ("has the unexpected", tensors.keys() - own.keys()),
     ):
         if names:
-            raise TrainingError(
-                f"the adapter {where} {what} tensor {min(names)}; it was made for another model"
-            )
+            raise TrainingError(f"the adapter {where} {what} tensor {min(names)}; it was made for another model")
     for name, tensor in tensors.items():
         if tensor.shape != own[name].shape:
             expected, found = list(own[name].shape), list(tensor.shape)
-            raise TrainingError(
-                f"the adapter {where}: tensor {name} has shape {found}, the model needs {expected}"
-            )
+            raise TrainingError(f"the adapter {where}: tensor {name} has shape {found}, the model needs {expected}")
     with torch.no_grad():
         for name, tensor in tensors.items():
             own[name].copy_(tensor)

@@ -74,9 +74,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     except (OSError, ValueError, KeyError) as error:
         raise SpecError(f"cannot load the tokenizer in {folder}: {error}") from error
     if not tokenizer.chat_template:
-        raise SpecError(
-            f"the tokenizer in {folder} has no chat template; use an instruction-tuned checkpoint"
-        )
+        raise SpecError(f"the tokenizer in {folder} has no chat template; use an instruction-tuned checkpoint")
     return tokenizer
 
 

@@ -106,9 +106,7 @@ def pick(logits: Tensor, temperature: Tensor, noise: Tensor) -> tuple[Tensor, Te
 class _Decoder:
     """The token loop. `places` are the rows that the cache holds, in order; `open` are those that go on."""
 
-    def __init__(
-        self, model: PreTrainedModel, start: _Prefill, rows: Sequence[Row], stops: frozenset[int]
-    ) -> None:
+    def __init__(self, model: PreTrainedModel, start: _Prefill, rows: Sequence[Row], stops: frozenset[int]) -> None:
         import torch
 
         self.model, self.stops, device = model, stops, model.device

@@ -90,9 +90,7 @@ class LocalPolicy:
         model, tokenizer = load_model(base, device), load_tokenizer(base)
         if adapter is None and lora is None:
             if trainable:
-                raise TrainingError(
-                    "a trainable policy needs an adapter: give `lora` or the folder of an adapter"
-                )
+                raise TrainingError("a trainable policy needs an adapter: give `lora` or the folder of an adapter")
             return cls(model, tokenizer, digest, None, batch_rows)
         merged = MergedCopy(model) if model.dtype.itemsize == 4 else None
         if adapter is not None:
@@ -231,8 +229,6 @@ class LocalPolicy:
 
 def _check(request: SampleRequest, room: int) -> None:
     if request.n < 1 or not 1 <= request.max_tokens < room:
-        raise ValueError(
-            f"n must be at least 1 and max_tokens in 1..{room - 1}: {request.n}, {request.max_tokens}"
-        )
+        raise ValueError(f"n must be at least 1 and max_tokens in 1..{room - 1}: {request.n}, {request.max_tokens}")
     if not (math.isfinite(request.temperature) and request.temperature >= 0):
         raise ValueError(f"temperature must be finite and not negative: {request.temperature}")

@@ -12,9 +12,7 @@ CHANNEL, MESSAGE = "<|channel|>", "<|message|>"
 """Marks of the Harmony format of gpt-oss: a reply is a row of channels, the last of which is for the user."""
 
 
-def render(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]], room: int
-) -> tuple[int, ...]:
+def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]], room: int) -> tuple[int, ...]:
     """Return the prompt's token ids, at most `room` of them: of a longer prompt the end is kept."""
     ids = tokenizer.apply_chat_template(
         [dict(message) for message in messages], add_generation_prompt=True, tokenize=True, return_dict=False

@@ -106,14 +106,10 @@ def _encode(
     tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str, context: int
 ) -> tuple[list[int], list[int]]:
     messages = [{"role": "user", "content": prompt}]
-    before = tokenizer.apply_chat_template(
-        messages, add_generation_prompt=True, tokenize=True, return_dict=False
-    )
+    before = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
     after = [*tokenizer.encode(completion, add_special_tokens=False), tokenizer.eos_token_id]
     if len(before) + len(after) > context:
-        raise TrainingError(
-            f"a pair of the corpus has {len(before) + len(after)} tokens, the context {context}"
-        )
+        raise TrainingError(f"a pair of the corpus has {len(before) + len(after)} tokens, the context {context}")
     return before, after
 
 

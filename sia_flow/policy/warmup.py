@@ -60,9 +60,7 @@ def fit(
     )
     rate = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule.factor)
     model.train()
-    for step, batch in zip(
-        range(schedule.steps), batches(rows, schedule.batch, seed, schedule.common), strict=False
-    ):
+    for step, batch in zip(range(schedule.steps), batches(rows, schedule.batch, seed, schedule.common), strict=False):
         ids, labels = tensors(batch)
         loss = model(input_ids=ids, labels=labels).loss
         optimizer.zero_grad()

@@ -131,11 +131,7 @@ def _redraw(score: Score, generator: np.random.Generator) -> NDArray[np.float64]
     return sums / sum(len(rewards) for rewards in groups)
 
 
-def _pairs(
-    results: Sequence[ArmResult], treatment: str, control: str, split: str
-) -> list[tuple[Score, Score]]:
+def _pairs(results: Sequence[ArmResult], treatment: str, control: str, split: str) -> list[tuple[Score, Score]]:
     by_seed = {(result.arm, result.seed): result for result in results}
     seeds = sorted(seed for arm, seed in by_seed if arm == treatment and (control, seed) in by_seed)
-    return [
-        (getattr(by_seed[treatment, seed], split), getattr(by_seed[control, seed], split)) for seed in seeds
-    ]
+    return [(getattr(by_seed[treatment, seed], split), getattr(by_seed[control, seed], split)) for seed in seeds]

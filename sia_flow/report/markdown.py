@@ -30,9 +30,7 @@ def decision_report(arm: str, generation: Generation, diff: str = "") -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def comparison_report(
-    results: Sequence[ArmResult], treatment: str = "SIA-W+H", control: str = "SIA-H"
-) -> str:
+def comparison_report(results: Sequence[ArmResult], treatment: str = "SIA-W+H", control: str = "SIA-H") -> str:
     """Return the closing table and what it says of two arms, on sealed and on select."""
     found = (compare(results, treatment, control, split) for split in ("sealed", "select"))
     said = "\n".join(f"- {plain(item.verdict)}" for item in found if item)
@@ -60,9 +58,7 @@ def _decision(decision: Decision | None, generation: Generation) -> str:
             f"{plan.learning_rate:g}, KL coefficient {plan.kl:g}. {plain(plan.reason)}".rstrip()
         )
     lines += [f"- {plain(edit.name)}: {plain(edit.summary)}" for edit in decision.edits]
-    lines.append(
-        f"Forecast gain {decision.forecast:+.4f}; outcome {generation.gain:+.4f} ± {generation.gain_se:.4f}."
-    )
+    lines.append(f"Forecast gain {decision.forecast:+.4f}; outcome {generation.gain:+.4f} ± {generation.gain_se:.4f}.")
     if decision.report:
         lines.append(quoted(decision.report))
     return "\n\n".join(lines)
@@ -106,8 +102,7 @@ def _training(generation: Generation) -> str:
         return ""
     first, last = generation.training[0], generation.training[-1]
     rows = [
-        {"metric": name, "first": f"{first[name]:.4g}", "last": f"{last.get(name, first[name]):.4g}"}
-        for name in first
+        {"metric": name, "first": f"{first[name]:.4g}", "last": f"{last.get(name, first[name]):.4g}"} for name in first
     ]
     return f"## Training, {len(generation.training)} iterations\n\n{table(rows)}"
 

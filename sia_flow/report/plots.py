@@ -98,9 +98,7 @@ def _algorithm(generation: Generation) -> str:
 
 
 def _by_arm(lines: Sequence[Line]) -> dict[str, list[Line]]:
-    return {
-        line.arm: [other for other in lines if other.arm == line.arm] for line in lines if line.generations
-    }
+    return {line.arm: [other for other in lines if other.arm == line.arm] for line in lines if line.generations}
 
 
 def _label(arm: str, seeds: Sequence[Line]) -> str:

@@ -128,9 +128,7 @@ def _baselines(results: Sequence[ArmResult]) -> list[Row]:
                 found.setdefault(name, {}).setdefault(split, {})[result.seed] = mean
     rows = []
     for name, by_split in found.items():
-        select, sealed = (
-            over_seeds(list(by_split.get(split, {}).values())) for split in ("select", "sealed")
-        )
+        select, sealed = (over_seeds(list(by_split.get(split, {}).values())) for split in ("select", "sealed"))
         seeds = max(len(values) for values in by_split.values())
         rows.append(Row(name, "baseline", select, sealed, seeds=seeds))
     return rows
@@ -143,9 +141,7 @@ def _cells(row: Row) -> dict[str, str]:
         "sealed": _text(row.sealed),
         "best program, select": _text(row.best_select),
         "best program, sealed": _text(row.best_sealed),
-        "guard margin": DASH
-        if row.guard is None
-        else f"{row.guard:+.4f}{' broken' if row.guard < 0 else ''}",
+        "guard margin": DASH if row.guard is None else f"{row.guard:+.4f}{' broken' if row.guard < 0 else ''}",
         "rollouts": DASH if row.rollouts is None else f"{row.rollouts:,}",
         "seeds": str(row.seeds),
     }

@@ -41,9 +41,7 @@ class Log:
 class Host:
     """Answers the calls of one batch, round by round."""
 
-    def __init__(
-        self, work: Sequence[Work], sampler: Sampler, score_visible: ScoreVisible, max_tokens: int
-    ) -> None:
+    def __init__(self, work: Sequence[Work], sampler: Sampler, score_visible: ScoreVisible, max_tokens: int) -> None:
         self.work = work
         self.sampler = sampler
         self.score_visible = score_visible

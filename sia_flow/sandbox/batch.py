@@ -124,9 +124,7 @@ class Batch:
         elif registered:
             self._selector.unregister(running.connection)
         elif wanted:
-            self._selector.register(
-                running.connection, wanted, lambda events, one=running: self._exchange(one, events)
-            )
+            self._selector.register(running.connection, wanted, lambda events, one=running: self._exchange(one, events))
 
     def _capture(self, running: Running) -> None:
         if running.index in self._live and not running.capture():
@@ -160,9 +158,7 @@ class Batch:
             return [RuntimeError("this batch has no host that answers calls") for _ in calls]
         answers = self._serve(calls)
         if len(answers) != len(calls):
-            raise ValueError(
-                f"serve gave {len(answers)} answers to {len(calls)} calls; it must give one each"
-            )
+            raise ValueError(f"serve gave {len(answers)} answers to {len(calls)} calls; it must give one each")
         return answers
 
     def _patience(self) -> float:

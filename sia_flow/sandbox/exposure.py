@@ -64,9 +64,7 @@ def interpreter() -> Interpreter:
 def readable(image: Image) -> tuple[list[str], list[str]]:
     """Return, for Landlock, what a job may read and which folders it may only list."""
     shown = interpreter()
-    split = [
-        path for path in (*shown.own, *shown.system) if any(_below(hole, [path]) for hole in shown.holes)
-    ]
+    split = [path for path in (*shown.own, *shown.system) if any(_below(hole, [path]) for hole in shown.holes)]
     paths = [part for path in (*shown.own, *shown.system) for part in _around(path, shown.holes)]
     items = packages.items(image.preload)
     paths += [*CONFIGURATION, *(item.path for item in items)]

@@ -35,9 +35,7 @@ class FrameReader:
     `caps` gives the largest body by tag; `exact` the only length that a tag's body may have.
     """
 
-    def __init__(
-        self, connection: socket.socket, caps: Mapping[bytes, int], exact: Mapping[bytes, int]
-    ) -> None:
+    def __init__(self, connection: socket.socket, caps: Mapping[bytes, int], exact: Mapping[bytes, int]) -> None:
         self._connection = connection
         self._caps = {**caps, **exact}
         self._exact = exact
@@ -61,9 +59,7 @@ class FrameReader:
         if tag not in self._caps or size < 0:
             raise FrameError("BAD_RESULT", "the job spoke no frame of the protocol")
         if size > self._caps[tag]:
-            raise FrameError(
-                "RESULT_TOO_BIG", f"a message of {size} bytes, at most {self._caps[tag]} are taken"
-            )
+            raise FrameError("RESULT_TOO_BIG", f"a message of {size} bytes, at most {self._caps[tag]} are taken")
         if size != self._exact.get(tag, size):
             raise FrameError("BAD_RESULT", f"a result of {size} bytes, {self._exact[tag]} were declared")
         self._expect(tag, size)

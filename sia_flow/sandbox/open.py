@@ -61,9 +61,7 @@ class WarmSandbox:
         return WarmSession(self._backend, image, workers)
 
 
-def open_sandbox(
-    minimum_level: int = 1, state_dir: Path | None = None, prefer: str | None = None
-) -> WarmSandbox:
+def open_sandbox(minimum_level: int = 1, state_dir: Path | None = None, prefer: str | None = None) -> WarmSandbox:
     """Return the strongest sandbox of this machine, or the one that `prefer` names.
 
     `state_dir` is the folder where the attacks' canary lies: the place that candidates must not see. Raises
@@ -83,9 +81,7 @@ def open_sandbox(
         if finding.isolation is not None:
             return WarmSandbox(finding)
         problems.append(f"{backend.name}: {finding.problem}. Remedy: {finding.remedy}")
-    raise IsolationError(
-        f"untrusted code cannot be isolated here at level {minimum_level}. " + "; ".join(problems)
-    )
+    raise IsolationError(f"untrusted code cannot be isolated here at level {minimum_level}. " + "; ".join(problems))
 
 
 def remedies(level: int) -> list[str]:

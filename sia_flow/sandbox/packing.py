@@ -37,9 +37,7 @@ def pack(image: Image, shown: Mapping[str, object]) -> Packed:
         for name, value in image.arrays.items():
             array = np.ascontiguousarray(value)
             if array.dtype.kind not in _NUMERIC:
-                raise ValueError(
-                    f"array {name!r} of the image has dtype {array.dtype}; only numbers can be mapped"
-                )
+                raise ValueError(f"array {name!r} of the image has dtype {array.dtype}; only numbers can be mapped")
             file.write(bytes(-file.tell() % _ALIGN))
             forms[name] = {"offset": file.tell(), "shape": list(value.shape), "dtype": array.dtype.str}
             file.write(array.tobytes())

@@ -118,6 +118,4 @@ def describe(backend: Backend, link: Link) -> Isolation:
         features.append("landlock domain of its own for each job")
     else:
         missing.append("signal scoping (Landlock ABI 6); jobs may signal nobody but themselves")
-    return Isolation(
-        level=backend.level, backend=backend.name, features=tuple(features), missing=tuple(missing)
-    )
+    return Isolation(level=backend.level, backend=backend.name, features=tuple(features), missing=tuple(missing))

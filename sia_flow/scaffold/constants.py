@@ -136,9 +136,7 @@ def _constant(node: ast.stmt, comment: str) -> tuple[Constant, ast.expr]:
         constant = Constant(name, "str", value, choices=choices, line=node.lineno)
     elif kind in {"int", "float"} and isinstance(value, int | float):
         low, high, log = _range(name, comment, node.lineno)
-        constant = Constant(
-            name, "int" if kind == "int" else "float", value, low, high, log, line=node.lineno
-        )
+        constant = Constant(name, "int" if kind == "int" else "float", value, low, high, log, line=node.lineno)
     else:
         raise _at(node.lineno, f"{name}: {kind} = {value!r} is not an int, float or str of that type")
     _admit(constant, constant.value)

@@ -38,9 +38,7 @@ def set_text(source: str, name: str, text: str, *, before: str) -> str:
         return replace_span(source, found, spelt)
     for node in parse(source).body:
         if isinstance(node, ast.FunctionDef) and node.name == before:
-            return insert_lines(
-                source, first_line(node), [*f"{name}: str = {_literal(text)}".split("\n"), "", ""]
-            )
+            return insert_lines(source, first_line(node), [*f"{name}: str = {_literal(text)}".split("\n"), "", ""])
     raise ScaffoldError(f"scaffold.py: no top-level function {before!r} to put {name} before")
 
 

@@ -32,9 +32,7 @@ class Lora(Section):
     """Rank of the adapter's matrices."""
     alpha: Annotated[int, Field(ge=1, le=4096)] = 16
     """Scale of the adapter: its output is multiplied by alpha / rank."""
-    targets: Annotated[
-        tuple[Literal["attention", "experts"], ...], Strict(strict=False), Field(min_length=1)
-    ] = (
+    targets: Annotated[tuple[Literal["attention", "experts"], ...], Strict(strict=False), Field(min_length=1)] = (
         "attention",
         "experts",
     )

@@ -65,9 +65,7 @@ class Arm(Section):
         return self
 
     @classmethod
-    def __get_pydantic_json_schema__(
-        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Accept a short name wherever an arm may stand."""
         short = {"enum": list(SHORT_ARMS), "description": "Short name of a usual arm."}
         return {"anyOf": [short, handler(core_schema)]}
@@ -77,9 +75,7 @@ def _broken(arm: Arm) -> list[str]:
     """Return what is wrong between the fields of an arm, in words that say what to do."""
     found = []
     if not arm.levers and arm.control != "best-of-n":
-        found.append(
-            "the arm pulls no lever: add levers (harness, weights), or control: best-of-n to sample only"
-        )
+        found.append("the arm pulls no lever: add levers (harness, weights), or control: best-of-n to sample only")
     if arm.levers and arm.control == "best-of-n":
         found.append("best-of-n only samples: drop levers, or drop control")
     usual = SHORT_ARMS.get(arm.name)

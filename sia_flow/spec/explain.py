@@ -69,9 +69,7 @@ def explain(path: str) -> Explanation:
         raise SpecError(str(error)) from error
     schema = schema_at(parts)
     if schema is None:
-        raise SpecError(
-            f'no key "{path}" in a spec;{_nearest(parts)} `sia-flow explain spec` lists all sections'
-        )
+        raise SpecError(f'no key "{path}" in a spec;{_nearest(parts)} `sia-flow explain spec` lists all sections')
     children = fields(variant(schema, "items").get("items", {})) or fields(schema)
     return Explanation(
         path=show_path(parts),

@@ -23,16 +23,12 @@ def read_spec(path: Path, origin: Mark | None = None, chain: tuple[Path, ...] = 
     chain = (*chain, path)
     if path.resolve() in [link.resolve() for link in chain[:-1]]:
         circle = " -> ".join(str(link) for link in chain)
-        raise InvalidSpecError(
-            [Problem(origin, "extends", f"the files extend each other in a circle: {circle}")]
-        )
+        raise InvalidSpecError([Problem(origin, "extends", f"the files extend each other in a circle: {circle}")])
     document = parse_yaml(_read_text(path, origin), str(path))
     root, problems = document
     if not isinstance(root.value, dict):
         message = "is empty" if root.value is None else "is no map"
-        raise InvalidSpecError(
-            [Problem(root.mark, "", f"the file {message}; a spec has the keys metadata and spec")]
-        )
+        raise InvalidSpecError([Problem(root.mark, "", f"the file {message}; a spec has the keys metadata and spec")])
     entries = dict(root.value)
     extends = entries.pop("extends", None)
     merged: Node | None = None
@@ -65,9 +61,7 @@ def _read_text(path: Path, origin: Mark) -> str:
         message = f"cannot read {path}: {error.strerror}{_neighbours(path)}"
         raise InvalidSpecError([Problem(origin, "", message)]) from error
     if len(data) > MAX_BYTES:
-        raise InvalidSpecError(
-            [Problem(origin, "", f"{path} is larger than {MAX_BYTES} bytes; it is no spec")]
-        )
+        raise InvalidSpecError([Problem(origin, "", f"{path} is larger than {MAX_BYTES} bytes; it is no spec")])
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

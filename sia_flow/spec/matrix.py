@@ -52,9 +52,7 @@ def expand_matrix(root: Node, axes: Sequence[Axis], overridden: Sequence[Overrid
     fixed = {override.path for override in overridden}
     axes = [axis for axis in axes if axis.path not in fixed]
     labels = _labels([axis.path for axis in axes])
-    trees = [
-        _point(root, axes, labels, values) for values in itertools.product(*(axis.values for axis in axes))
-    ]
+    trees = [_point(root, axes, labels, values) for values in itertools.product(*(axis.values for axis in axes))]
     names = [name for name in map(_name, trees) if isinstance(name, str)]
     if len(set(names)) < len(names):
         first = axes[0].values[0]
@@ -80,8 +78,7 @@ def _labels(paths: Sequence[Path]) -> list[str]:
     """Return a short label for each path: its last key, or all of it where two end alike."""
     last = [str(path[-1]) for path in paths]
     return [
-        _slug(name if last.count(name) == 1 else show_path(path[1:]))
-        for name, path in zip(last, paths, strict=True)
+        _slug(name if last.count(name) == 1 else show_path(path[1:])) for name, path in zip(last, paths, strict=True)
     ]
 
 

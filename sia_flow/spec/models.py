@@ -88,9 +88,7 @@ class ExperimentSpec(Section):
     """Who improves."""
     policy: LocalPolicySpec = left_out({})
     """What is improved: the model under the scaffold."""
-    arms: Annotated[tuple[Arm, ...], Strict(strict=False), Field(min_length=1)] = left_out(
-        ("SIA-H", "SIA-W+H")
-    )
+    arms: Annotated[tuple[Arm, ...], Strict(strict=False), Field(min_length=1)] = left_out(("SIA-H", "SIA-W+H"))
     """Ways to improve that are compared with each other. More arms may be added later."""
     seeds: Annotated[tuple[Seed, ...], Strict(strict=False), Field(min_length=1)] = (0,)
     """Every arm runs once for each seed. More seeds may be added later."""
@@ -138,9 +136,7 @@ def _broken(spec: ExperimentSpec) -> Iterator[Issue]:
     """Yield the rules between sections that a spec breaks, in words that say what to do."""
     # Names become folders, and some file systems do not tell case apart.
     for index in repeated(arm.name.casefold() for arm in spec.arms):
-        yield Issue(
-            ("arms", index), f'the arm "{spec.arms[index].name}" stands here twice: rename or remove one'
-        )
+        yield Issue(("arms", index), f'the arm "{spec.arms[index].name}" stands here twice: rename or remove one')
     for index in repeated(spec.seeds):
         yield Issue(("seeds", index), f"the seed {spec.seeds[index]} stands here twice: remove one")
     pulls_weights = any("weights" in arm.levers for arm in spec.arms)

@@ -52,14 +52,10 @@ class Schedule(Section):
         """Refuse what cannot be a cron line; the scheduler checks the ranges."""
         fields = (line or "* * * * *").split()
         if len(fields) != len(_CRON_FIELDS):
-            raise ValueError(
-                f'"{line}" has {len(fields)} fields; a cron line has 5: {", ".join(_CRON_FIELDS)}'
-            )
+            raise ValueError(f'"{line}" has {len(fields)} fields; a cron line has 5: {", ".join(_CRON_FIELDS)}')
         for name, field in zip(_CRON_FIELDS, fields, strict=True):
             if not all(_CRON_ITEM.fullmatch(item) for item in field.split(",")):
-                raise ValueError(
-                    f'"{field}" is no {name} of a cron line; write for example "0 3 * * 1" (quoted)'
-                )
+                raise ValueError(f'"{field}" is no {name} of a cron line; write for example "0 3 * * 1" (quoted)')
         return line
 
     @field_validator("timezone")

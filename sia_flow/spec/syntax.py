@@ -78,9 +78,7 @@ def _character_problem(error: yaml.reader.ReaderError, text: str, source: str, f
     before = text[: error.position]
     mark = Mark(source, before.count("\n") + 1, error.position - before.rfind("\n"))
     code = ord(text[error.position])
-    return Problem(
-        fixed or mark, "", f"not readable as YAML: the character U+{code:04X} is not allowed; remove it"
-    )
+    return Problem(fixed or mark, "", f"not readable as YAML: the character U+{code:04X} is not allowed; remove it")
 
 
 def _syntax_problem(error: yaml.MarkedYAMLError, text: str, source: str, fixed: Mark | None) -> Problem:
@@ -115,9 +113,7 @@ class _Converter:
         mark = self.mark(raw)
         self._count += 1
         if self._count > MAX_NODES:
-            raise InvalidSpecError(
-                [Problem(mark, "", f"more than {MAX_NODES} values; aliases count as copies")]
-            )
+            raise InvalidSpecError([Problem(mark, "", f"more than {MAX_NODES} values; aliases count as copies")])
         if id(raw) in self._open:
             raise InvalidSpecError([Problem(mark, "", "an alias refers to a value that contains it")])
         if isinstance(raw, ScalarNode):

@@ -103,8 +103,6 @@ Money = Annotated[
     float | Literal["unlimited"],
     PlainValidator(parse_money),
     WithJsonSchema(
-        _schema(
-            {"type": "number", "minimum": 0}, rf"{_MONEY.pattern}|unlimited", MONEY_FORMS, ["$5", "unlimited"]
-        )
+        _schema({"type": "number", "minimum": 0}, rf"{_MONEY.pattern}|unlimited", MONEY_FORMS, ["$5", "unlimited"])
     ),
 ]

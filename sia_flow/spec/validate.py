@@ -59,9 +59,7 @@ def _version_problem(root: Node) -> Problem | None:
     family, _, number = str(node.value).partition("/v")
     advice = f"write {API_VERSION}"
     if family == "sia-flow" and number.isdigit() and int(number) > 1:
-        advice = (
-            f"it is newer than this sia-flow ({__version__}), which reads {API_VERSION}; upgrade sia-flow"
-        )
+        advice = f"it is newer than this sia-flow ({__version__}), which reads {API_VERSION}; upgrade sia-flow"
     return Problem(node.mark, "apiVersion", f"found {_show(node.value)}; {advice}")
 
 
@@ -128,12 +126,8 @@ _RULES: Mapping[str, Callable[[ErrorDetails, str], str]] = {
     "value_error": lambda detail, _: str(detail["ctx"]["error"]),
     "too_short": lambda *_: "is empty; name at least one",
     "string_too_short": lambda *_: "is empty; fill it, or remove the key",
-    "string_too_long": lambda detail, _: (
-        f"is longer than {detail['ctx']['max_length']} characters; shorten it"
-    ),
-    "string_pattern_mismatch": lambda detail, found: (
-        f"found {found}; use {_PATTERNS[detail['ctx']['pattern']]}"
-    ),
+    "string_too_long": lambda detail, _: f"is longer than {detail['ctx']['max_length']} characters; shorten it",
+    "string_pattern_mismatch": lambda detail, found: f"found {found}; use {_PATTERNS[detail['ctx']['pattern']]}",
 }
 
 
@@ -143,13 +137,7 @@ def _show(value: object) -> str:
         return "nothing"
     if isinstance(value, dict | list | tuple):
         return "a map" if isinstance(value, dict) else "a list"
-    text = (
-        f'"{value}"'
-        if isinstance(value, str)
-        else str(value).lower()
-        if isinstance(value, bool)
-        else str(value)
-    )
+    text = f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -160,10 +148,7 @@ def _unknown_key(path: Path) -> str:
     key = str(path[-1])
     parent = schema_at(path[:-1])
     allowed = sorted(fields(parent)) if parent else []
-    if RENAMED.get(key) in allowed:
-        hint = f' it is called "{RENAMED[key]}" here.'
-    else:
-        hint = did_you_mean(key, allowed)
+    hint = f' it is called "{RENAMED[key]}" here.' if RENAMED.get(key) in allowed else did_you_mean(key, allowed)
     if not hint:
         elsewhere = [show_path(other) for other in walk() if other[-1] == key]
         hint = f" it belongs to {elsewhere[0]}." if len(elsewhere) == 1 else ""

@@ -113,9 +113,7 @@ def progress_points(generation: Generation) -> list[Point]:
     """Return what the arm's run shows of a generation: its scores, by generation."""
     step = generation.index
     scores = (generation.train, generation.select)
-    means = [
-        Point(f"{score.split}/{name}", getattr(score, name), step) for score in scores for name in _SHOWN
-    ]
+    means = [Point(f"{score.split}/{name}", getattr(score, name), step) for score in scores for name in _SHOWN]
     return [*means, Point("accepted", float(generation.accepted), step)]
 
 

@@ -71,7 +71,5 @@ class SafeTracker:
         self._faults = PATIENCE if self._tracker is None else self._faults + 1
         if not self.dirty:
             self.dirty = True
-            self.reason = (
-                f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
-            )
+            self.reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
             logger.warning("tracking is incomplete (%s); the run goes on, its records are whole", self.reason)

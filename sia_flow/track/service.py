@@ -70,9 +70,7 @@ class Service:
         while not self._answers():
             code = self._child.poll() if self._child else None
             if code is not None:
-                raise InfrastructureError(
-                    f"the {self.name} ended with code {code} while starting{self._tail()}"
-                )
+                raise InfrastructureError(f"the {self.name} ended with code {code} while starting{self._tail()}")
             if time.monotonic() > deadline:
                 self.stop()
                 raise InfrastructureError(
@@ -105,6 +103,4 @@ class Service:
             text = self.log.read_text(encoding="utf-8", errors="replace").strip()
         except OSError:
             text = ""
-        return (
-            f"; its log {self.log} ends with:\n{text[-TAIL:]}" if text else f"; its log {self.log} is empty"
-        )
+        return f"; its log {self.log} ends with:\n{text[-TAIL:]}" if text else f"; its log {self.log} is empty"

@@ -82,6 +82,4 @@ def check_sampler(episodes: Sequence[Episode], version: str) -> None:
     """Raise TrainingError if any episode was sampled by other weights than those that are trained."""
     other = next((turn.policy for e in episodes for turn in e.turns if turn.policy != version), None)
     if other is not None:
-        raise TrainingError(
-            f"an episode was sampled by policy {other}, the trainer holds {version}; collect on policy"
-        )
+        raise TrainingError(f"an episode was sampled by policy {other}, the trainer holds {version}; collect on policy")

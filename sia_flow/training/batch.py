@@ -115,13 +115,9 @@ def collate(episodes: Sequence[Episode], device: torch.device | str = "cpu") -> 
     """
     if not episodes:
         raise TrainingError("no episode was collected; check that the rollouts have instances and samples")
-    rows = [
-        (number, turn) for number, episode in enumerate(episodes) for turn in episode.turns if _trains(turn)
-    ]
+    rows = [(number, turn) for number, episode in enumerate(episodes) for turn in episode.turns if _trains(turn)]
     if not rows:
-        raise TrainingError(
-            "no episode has a sampled token; the scaffold must generate at a temperature above 0"
-        )
+        raise TrainingError("no episode has a sampled token; the scaffold must generate at a temperature above 0")
     for number, episode in enumerate(episodes):
         if not math.isfinite(episode.reward):
             raise TrainingError(f"episode {number} of group {episode.group} has the reward {episode.reward}")

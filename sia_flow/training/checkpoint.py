@@ -74,9 +74,7 @@ class CheckpointStore:
         """Return one checkpoint. Raises TrainingError if it is gone."""
         found = self._read(self._place(iteration))
         if found is None:
-            raise TrainingError(
-                f"checkpoint {self._place(iteration)} is missing or damaged; remove {self._folder}"
-            )
+            raise TrainingError(f"checkpoint {self._place(iteration)} is missing or damaged; remove {self._folder}")
         return found
 
     def prune(self, keep: Iterable[int]) -> None:
@@ -104,9 +102,7 @@ class CheckpointStore:
         return Checkpoint(state["iteration"], state["updates"], tuple(state["steps"]), load(tensors))
 
 
-def snapshot(
-    parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer
-) -> dict[str, Tensor]:
+def snapshot(parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return the adapter's tensors and the optimizer's moments by name; views, not copies."""
     tensors = {f"adapter/{name}": parameter.detach() for name, parameter in parameters.items()}
     for name, parameter in parameters.items():
@@ -125,9 +121,7 @@ def restore(
     for name, parameter in parameters.items():
         stored = tensors.get(f"adapter/{name}")
         if stored is None or stored.shape != parameter.shape:
-            raise TrainingError(
-                f"the checkpoint does not fit the adapter: {name} is missing or of another shape"
-            )
+            raise TrainingError(f"the checkpoint does not fit the adapter: {name} is missing or of another shape")
         parameter.copy_(stored)
         moments = {key: tensors.get(f"{key}/{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
         optimizer.state.pop(parameter, None)

@@ -91,8 +91,6 @@ def _penalty_to_go(measured: Measured, tokens: Tensor, episode: Tensor) -> Tenso
     ratio = (measured.logprobs - measured.base)[tokens].double()
     total = torch.cumsum(ratio, 0)
     last = torch.zeros(int(episode.max()) + 1, dtype=ratio.dtype, device=ratio.device)
-    last = last.scatter_reduce(
-        0, episode, torch.arange(len(ratio), device=ratio.device).to(ratio.dtype), "amax"
-    )
+    last = last.scatter_reduce(0, episode, torch.arange(len(ratio), device=ratio.device).to(ratio.dtype), "amax")
     to_go = total[last.long()[episode]] - total + ratio
     return (to_go - to_go.mean()).float()

@@ -108,9 +108,7 @@ def cross_entropy(logprobs: Tensor, stream: Stream) -> Tensor:
     return -(logprobs * stream.advantage).sum() / stream.advantage.sum().clamp(min=1e-8)
 
 
-def dpo_loss(
-    better: Tensor, worse: Tensor, base_better: Tensor, base_worse: Tensor, beta: float = 0.1
-) -> Tensor:
+def dpo_loss(better: Tensor, worse: Tensor, base_better: Tensor, base_worse: Tensor, beta: float = 0.1) -> Tensor:
     """Return -log sigmoid(beta x margin) for each pair of episode sums (DPO, arXiv 2305.18290, eq. 7)."""
     return -functional.logsigmoid(beta * ((better - worse) - (base_better - base_worse)))
 

@@ -135,9 +135,7 @@ class _Loop:
         measured = measure(self.policy.model, batch, self.settings.micro_batch)
         if not math.isfinite(measured.kl):
             if not self.steps:
-                raise TrainingError(
-                    "the adapter that the pull starts from is not finite; start from an earlier one"
-                )
+                raise TrainingError("the adapter that the pull starts from is not finite; start from an earlier one")
             return self._broken("a log-probability is not finite", self._best_earlier())
         facts = _describe(batch, measured)
         reason = breach([*self.steps, facts], self.settings.max_kl)
@@ -193,9 +191,7 @@ class _Loop:
         if credited is None:
             return _IDLE
         taken = update(self.policy.model, self.optimizer, credited, self.settings)
-        return (
-            None if taken is None else {**taken, "ess": credited.ess, "updates": float(self.settings.epochs)}
-        )
+        return None if taken is None else {**taken, "ess": credited.ess, "updates": float(self.settings.epochs)}
 
     def _broken(self, what: str, kept: int) -> Ending:
         note = f"{what} in iteration {self.iteration}; kept the adapter of {kept}, lower the learning rate"

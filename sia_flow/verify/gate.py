@@ -62,9 +62,7 @@ def paired_gain(new: Score, old: Score) -> tuple[float, float]:
     return fmean(differences), _standard_error(pairs, differences)
 
 
-def _standard_error(
-    pairs: Sequence[tuple[Sequence[float], Sequence[float]]], differences: Sequence[float]
-) -> float:
+def _standard_error(pairs: Sequence[tuple[Sequence[float], Sequence[float]]], differences: Sequence[float]) -> float:
     count = len(pairs)
     if all(len(group) > 1 for pair in pairs for group in pair):
         squares = sum(variance(group) / len(group) for pair in pairs for group in pair)

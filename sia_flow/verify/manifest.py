@@ -89,9 +89,7 @@ def read_manifest(path: Path) -> Manifest:
     try:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors()
-        )
+        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}" for e in error.errors())
         raise TaskError(f"{path}: {faults}") from error
     if manifest.name != path.parent.name:
         raise TaskError(f"{path}: name is {manifest.name!r} but its folder is {path.parent.name!r}")

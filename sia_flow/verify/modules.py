@@ -22,9 +22,7 @@ def load_object(root: Path, task: str, reference: str) -> Callable[..., object]:
         raise TaskError(f"task {task}: {path} is missing; task.yaml names it as {reference}")
     found: object = getattr(load_module(root, task, path.stem), name, None)
     if not callable(found):
-        raise TaskError(
-            f"task {task}: {path} defines no class or function {name}; task.yaml names it as {reference}"
-        )
+        raise TaskError(f"task {task}: {path} defines no class or function {name}; task.yaml names it as {reference}")
     return found
 
 

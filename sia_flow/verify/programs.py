@@ -102,9 +102,7 @@ class ProgramScorer:
             self._sessions.popitem()[1].close()
 
     def _run(self, instance: Instance, programs: Mapping[str, str]) -> dict[str, Verdict]:
-        verdicts = {
-            key: refused for key, text in programs.items() if (refused := self._refuse(text)) is not None
-        }
+        verdicts = {key: refused for key, text in programs.items() if (refused := self._refuse(text)) is not None}
         keys = [key for key in programs if key not in verdicts]
         if keys:
             jobs = [self._job(instance, programs[key]) for key in keys]

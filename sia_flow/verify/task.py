@@ -65,9 +65,7 @@ class Task:
         if mode not in self.manifest.modes:
             raise TaskError(f"task {self.name} has no mode {mode!r}{_suggest(mode, self.manifest.modes)}")
         build = load_object(self.root, self.name, self.manifest.verifier)
-        if not isinstance(build, type) or not all(
-            callable(getattr(build, m, None)) for m in VERIFIER_METHODS
-        ):
+        if not isinstance(build, type) or not all(callable(getattr(build, m, None)) for m in VERIFIER_METHODS):
             wanted = ", ".join(VERIFIER_METHODS)
             raise TaskError(
                 f"task {self.name}: {self.manifest.verifier} is no verifier; it must be a class with {wanted}"
@@ -100,9 +98,7 @@ class Task:
         """Yield (prompt, completion) pairs of the task's corpus. Raises TaskError where it has none."""
         if self.manifest.corpus is None:
             raise TaskError(f"task {self.name} has no corpus; the tiny policy cannot be made for it")
-        return cast(
-            "Iterator[tuple[str, str]]", load_object(self.root, self.name, self.manifest.corpus)(seed, count)
-        )
+        return cast("Iterator[tuple[str, str]]", load_object(self.root, self.name, self.manifest.corpus)(seed, count))
 
     def probes(self) -> tuple[Probe, ...]:
         """Return the answers that must not pay."""

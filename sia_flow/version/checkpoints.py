@@ -100,8 +100,4 @@ def _copy(source: Path, target: Path) -> None:
 def _content(folder: Path) -> dict[str, bytes] | None:
     if not folder.is_dir():
         return None
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

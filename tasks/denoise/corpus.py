@@ -117,7 +117,7 @@ def mutate(random: Random, program: Program) -> Program:
 
 def pairs(seed: int, count: int) -> Iterator[tuple[str, str]]:
     """Yield (prompt, completion) pairs: 70 % plain, 20 % with an exemplar to vary, 10 % after a failure."""
-    random = Random(seed)  # noqa: S311 - a corpus, not a secret
+    random = Random(seed)
     for _ in range(count):
         kind = random.random()
         program = sample(random)

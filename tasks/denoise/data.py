@@ -77,9 +77,7 @@ def load(folder: Path) -> DataSet:
     except (OSError, ValueError) as error:
         raise TaskError(f"{folder} holds no prepared data set of denoise: run `sia-flow prepare`") from error
     if meta.get("schema") != SCHEMA:
-        raise TaskError(
-            f"{folder}/meta.json has schema {meta.get('schema')!r}, not {SCHEMA!r}: prepare it again"
-        )
+        raise TaskError(f"{folder}/meta.json has schema {meta.get('schema')!r}, not {SCHEMA!r}: prepare it again")
     if digest_bytes(packed) != meta["files"]["counts.npz"]:
         raise TaskError(f"{folder}/counts.npz is not what meta.json describes: prepare it again")
     with np.load(io.BytesIO(packed), allow_pickle=False) as file:
@@ -102,9 +100,7 @@ def _collect(name: str, recipe: Recipe) -> tuple[dict[str, NDArray[Any]], dict[s
     path = Path(name)
     if path.suffix in (".h5ad", ".npz"):
         return {"counts": read_counts(path)}, {"name": path.stem, "source": path.name}
-    raise TaskError(
-        f"no data set {name!r} for denoise: give pbmc, synthetic, or a path to a .h5ad or .npz file"
-    )
+    raise TaskError(f"no data set {name!r} for denoise: give pbmc, synthetic, or a path to a .h5ad or .npz file")
 
 
 def _divide(cells: int) -> NDArray[np.uint8]:
@@ -139,9 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SiaFlowError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
-    sys.stdout.write(
-        f"{given.out}: {meta['cells']} cells x {meta['genes']} genes, {meta['molecules']} molecules\n"
-    )
+    sys.stdout.write(f"{given.out}: {meta['cells']} cells x {meta['genes']} genes, {meta['molecules']} molecules\n")
     return 0
 
 

@@ -40,15 +40,11 @@ def recover_counts(values: NDArray[np.float64], totals: NDArray[np.float64]) -> 
     expression = np.expm1(values)
     unit = np.where(expression > 0, expression, np.inf).min(axis=1)
     if not np.allclose(1e4 / unit, totals, rtol=0.01):
-        raise TaskError(
-            f"{FILE.name}: the smallest value of a cell is not one molecule; install scanpy >=1.11,<2"
-        )
+        raise TaskError(f"{FILE.name}: the smallest value of a cell is not one molecule; install scanpy >=1.11,<2")
     exact = expression / unit[:, None]
     counts = np.rint(exact)
     if np.abs(exact - counts).max() > TOLERANCE:
-        raise TaskError(
-            f"{FILE.name}: the values are not log1p of counts per ten thousand; install scanpy >=1.11,<2"
-        )
+        raise TaskError(f"{FILE.name}: the values are not log1p of counts per ten thousand; install scanpy >=1.11,<2")
     whole: NDArray[np.int32] = counts.astype(np.int32)
     return whole
 
@@ -67,6 +63,4 @@ def _locate() -> Path:
     for folder in folders:
         if (path := Path(folder) / FILE).is_file():
             return path
-    raise TaskError(
-        'the data set pbmc ships inside scanpy, which is not here: pip install "sia-flow[denoise]"'
-    )
+    raise TaskError('the data set pbmc ships inside scanpy, which is not here: pip install "sia-flow[denoise]"')

@@ -31,9 +31,7 @@ def check_counts(values: NDArray[Any], path: Path) -> NDArray[np.int32]:
         raise TaskError(f"{path}: holds values that are not finite numbers")
     counts = np.rint(values)
     if (counts != values).any() or counts.min() < 0 or counts.max() > np.iinfo(np.int32).max:
-        raise TaskError(
-            f"{path}: holds values that are no counts; give raw counts, not normalised or logged values"
-        )
+        raise TaskError(f"{path}: holds values that are no counts; give raw counts, not normalised or logged values")
     if (counts.sum(axis=1) == 0).any():
         raise TaskError(f"{path}: holds cells without a single count; drop them first")
     whole: NDArray[np.int32] = counts.astype(np.int32)
@@ -73,9 +71,7 @@ def _read_npz(path: Path) -> NDArray[Any]:
     try:
         with np.load(path, allow_pickle=False) as file:
             if "counts" not in file:
-                raise TaskError(
-                    f"{path}: has no array named counts; it holds {', '.join(file.files) or 'nothing'}"
-                )
+                raise TaskError(f"{path}: has no array named counts; it holds {', '.join(file.files) or 'nothing'}")
             return np.asarray(file["counts"])
     except (OSError, ValueError, EOFError) as error:
         raise TaskError(f"{path}: cannot be read as .npz: {error}") from error

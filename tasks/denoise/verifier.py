@@ -70,9 +70,7 @@ class DenoiseVerifier:
         """Return the twin that divides the instance's train molecules again; nothing private goes into it."""
         counts = np.rint(instance.arrays["counts"]).astype(np.int64)
         halves = mcv.divide(counts, derive_seed("visible", instance.id) % 2**32)
-        return _make(
-            f"{instance.id}/visible", instance.split, {**instance.public, "visible": True}, halves, None
-        )
+        return _make(f"{instance.id}/visible", instance.split, {**instance.public, "visible": True}, halves, None)
 
     def score(self, instance: Instance, output: NDArray[np.float64]) -> Verdict:
         """Score the matrix [cells, genes] that a program returned for the instance's counts."""
@@ -99,9 +97,7 @@ class DenoiseVerifier:
 
     def _instance(self, split: Split, seed: int, index: int) -> Instance:
         rows = self._data.cells[split]
-        halves = mcv.divide(
-            self._data.counts[rows], derive_seed("mcv", self.data_digest, split, seed, index) % 2**32
-        )
+        halves = mcv.divide(self._data.counts[rows], derive_seed("mcv", self.data_digest, split, seed, index) % 2**32)
         truth = None if self._data.truth is None else self._data.truth[np.ix_(rows, halves.genes)]
         public = {"task": "denoise", "mode": self.mode, "data": self._data.name}
         return _make(f"{self._data.name}/{split}/{seed}/{index}", split, public, halves, truth)

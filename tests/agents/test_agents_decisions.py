@@ -34,9 +34,7 @@ def test_the_first_pull_turns_constants_and_offers_alternatives():
         assert check({**arm.files[arm.incumbent.id], **edit.files}) == []
 
 
-@pytest.mark.parametrize(
-    ("harness", "weights"), [(0.03, 0.03), (0.0, 0.03), (0.03, 0.0), (0.0, 0.0), (-0.03, -0.03)]
-)
+@pytest.mark.parametrize(("harness", "weights"), [(0.03, 0.03), (0.0, 0.03), (0.03, 0.0), (0.0, 0.0), (-0.03, -0.03)])
 def test_with_both_levers_the_weights_come_by_the_third_pull_and_again(harness, weights):
     arm = Arm()
     pulled = arm.play(AGENT, 5, by_lever(harness, weights))

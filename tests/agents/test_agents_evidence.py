@@ -54,9 +54,7 @@ def test_density_counts_what_lies_above_a_failure():
 def test_failures_are_clustered_by_reason_with_the_first_as_example():
     trajectories = [Trajectory(instance="i", sample=n, seed=n, answer=f"program {n}") for n in range(4)]
     reasons = ["ok", "syntax", "guard", "guard"]
-    verdicts = [
-        Verdict(reward=0, valid=r == "ok", reason=r, feedback=f"said {n}") for n, r in enumerate(reasons)
-    ]
+    verdicts = [Verdict(reward=0, valid=r == "ok", reason=r, feedback=f"said {n}") for n, r in enumerate(reasons)]
     found = statistics_of(trajectories, verdicts).failures
     assert [(f.reason, f.count, f.answer, f.feedback) for f in found] == [
         ("guard", 2, "program 2", "said 2"),
@@ -104,12 +102,8 @@ def test_the_report_is_bounded_and_escapes_what_models_wrote():
     arm = Arm(best="x" * 50_000)
     for _ in range(30):
         arm.pull("harness", 0.0)
-    trajectories = [
-        Trajectory(instance="i", sample=n, seed=n, answer="```\n# owned\n" * 99) for n in range(40)
-    ]
-    verdicts = [
-        Verdict(reward=0, valid=False, reason=f"r{n}|<b>", feedback="<script>" * 99) for n in range(40)
-    ]
+    trajectories = [Trajectory(instance="i", sample=n, seed=n, answer="```\n# owned\n" * 99) for n in range(40)]
+    verdicts = [Verdict(reward=0, valid=False, reason=f"r{n}|<b>", feedback="<script>" * 99) for n in range(40)]
     evidence = arm.evidence(trajectories=trajectories, verdicts=verdicts)
     decision = Decision(lever="stop", reason="done", forecast=0)
     report = improvement_report(evidence, statistics_of(trajectories, verdicts), decision)

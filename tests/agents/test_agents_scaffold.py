@@ -34,8 +34,7 @@ def test_the_reference_asks_once_and_answers_with_a_whole_program():
     program = solve(set_constants(SOURCE, {"KNN": 7, "TEMPERATURE": 0.8}), job)
     assert job.asked == [("Write denoise(counts, seed).", 1, 0.8)]
     assert program == (
-        "import numpy as np\nimport denoise_kit as kit\n"
-        f"KNN, T, N_PCA, DECAY = 7, 3, 100, 1.0\n\n{function('a')}"
+        f"import numpy as np\nimport denoise_kit as kit\nKNN, T, N_PCA, DECAY = 7, 3, 100, 1.0\n\n{function('a')}"
     )
     ast.parse(program)
 
@@ -62,9 +61,7 @@ def test_retry_names_the_reason_and_stops_at_the_first_valid_program():
     source = set_constants(edited("retry"), {"RETRIES": 3})
     job = Job(["broken", "broken", function("a"), "unused"], {"# a": 0.1})
     assert "# a" in solve(source, job)
-    assert [question for question, *_ in job.asked[1:]] == [
-        "Write denoise(counts, seed).\nFailed: syntax"
-    ] * 2
+    assert [question for question, *_ in job.asked[1:]] == ["Write denoise(counts, seed).\nFailed: syntax"] * 2
 
 
 def test_retry_gives_up_after_its_retries():
@@ -75,9 +72,7 @@ def test_retry_gives_up_after_its_retries():
 def test_refine_shows_the_program_and_keeps_the_better_one():
     job = Job([function("a"), function("b"), function("c")], {"# a": 0.1, "# b": 0.3, "# c": 0.2})
     assert "# b" in solve(edited("refine"), job)
-    examples = [
-        question.removeprefix("Write denoise(counts, seed).\nExample:\n") for question, *_ in job.asked
-    ]
+    examples = [question.removeprefix("Write denoise(counts, seed).\nExample:\n") for question, *_ in job.asked]
     assert examples[1:] == [function("a"), function("b")]
 
 

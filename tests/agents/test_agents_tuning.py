@@ -44,9 +44,7 @@ def test_proposals_differ_stay_in_bounds_and_change_constants_alone():
     for edit, values in zip(edits, proposed, strict=True):
         assert edit.files["scaffold.py"] == set_constants(SOURCE, values)
         changed = {
-            line[1:].split(":")[0]
-            for line in unified_diff(REFERENCE, edit.files).splitlines()
-            if line[:2] > "+ "
+            line[1:].split(":")[0] for line in unified_diff(REFERENCE, edit.files).splitlines() if line[:2] > "+ "
         }
         assert {name for name in values if values[name] != CURRENT[name]} <= changed
         assert f"KNN 5 -> {values['KNN']}" in edit.name or values["KNN"] == 5
@@ -63,11 +61,7 @@ def test_proposals_depend_on_the_seed_and_the_trials_alone():
 
 def test_the_search_finds_a_better_setting_than_as_many_random_draws():
     def worth(values):
-        return (
-            -((values["KNN"] - 22) ** 2) / 400
-            - (values["TEMPERATURE"] - 0.6) ** 2
-            - math.log(values["DECAY"]) ** 2
-        )
+        return -((values["KNN"] - 22) ** 2) / 400 - (values["TEMPERATURE"] - 0.6) ** 2 - math.log(values["DECAY"]) ** 2
 
     def search(seed):
         seen = []
@@ -84,9 +78,7 @@ def test_the_search_finds_a_better_setting_than_as_many_random_draws():
 
 
 def test_a_space_that_is_used_up_gives_what_is_left():
-    files = {
-        "scaffold.py": "# tune: begin\nK: int = 1  # 1..4\n# tune: end\ndef solve(job):\n    return ''\n"
-    }
+    files = {"scaffold.py": "# tune: begin\nK: int = 1  # 1..4\n# tune: end\ndef solve(job):\n    return ''\n"}
     seen = (Trial(name="t", constants={"K": 2}, mean=0.1, se=SE, n=8),)
     assert {v["K"] for v in values_of(constant_edits(files, seen, 9, seed=1))} == {3, 4}
     assert constant_edits({"scaffold.py": "def solve(job):\n    return ''\n"}, (), 4, seed=1) == ()
@@ -121,9 +113,7 @@ def test_a_new_structure_starts_anew_and_a_refused_one_does_not():
 
 def test_a_pull_with_one_proposal_stands_for_its_own_trial():
     arm = Arm()
-    edit = Edit(
-        kind="constants", name="KNN", summary="", files={"scaffold.py": set_constants(SOURCE, {"KNN": 9})}
-    )
+    edit = Edit(kind="constants", name="KNN", summary="", files={"scaffold.py": set_constants(SOURCE, {"KNN": 9})})
     arm.add(constants_pull((edit,)), 0.0, dict(REFERENCE))
     (known,) = comparable_trials(arm.history, arm.incumbent, SOURCE).trials
     assert known.constants["KNN"] == 9
@@ -195,9 +185,7 @@ def test_more_trials_promise_less():
     assert first > later > 0
     assert constants_gain(Known(trials(means), own=False), 6, rewards) > first
     assert constants_gain(Known(trials([0.1] * 4), own=True), 6, rewards) == 0
-    assert constants_gain(Known((), own=False), 6, rewards) == pytest.approx(
-        0.1 * rewards.sd * expected_maximum(6)
-    )
+    assert constants_gain(Known((), own=False), 6, rewards) == pytest.approx(0.1 * rewards.sd * expected_maximum(6))
 
 
 def test_a_forecast_is_scaled_by_how_earlier_ones_came_out():

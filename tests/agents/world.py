@@ -23,9 +23,7 @@ from sia_flow.scaffold.constants import constant_values
 from sia_flow.training import select
 
 REFERENCE = {
-    "scaffold.py": (Path(__file__).parents[2] / "tasks/denoise/scaffold/scaffold.py").read_text(
-        encoding="utf-8"
-    )
+    "scaffold.py": (Path(__file__).parents[2] / "tasks/denoise/scaffold/scaffold.py").read_text(encoding="utf-8")
 }
 FUNCTION = "def denoise(counts, seed):\n    return counts\n"
 SE = 0.01
@@ -38,13 +36,9 @@ def rollouts(rewards=(0.0, 0.05, 0.05, 0.06, 0.07, 0.08, 0.09, 0.2), groups=2):
     for group in range(groups):
         for sample, reward in enumerate(rewards):
             answer = f"import numpy as np\n\n{FUNCTION}# {reward}\n"
-            trajectories.append(
-                Trajectory(instance=f"train-{group}", sample=sample, seed=sample, answer=answer)
-            )
+            trajectories.append(Trajectory(instance=f"train-{group}", sample=sample, seed=sample, answer=answer))
             reason = "ok" if reward else "exception"
-            verdicts.append(
-                Verdict(reward=reward, valid=bool(reward), reason=reason, feedback="ValueError: bad")
-            )
+            verdicts.append(Verdict(reward=reward, valid=bool(reward), reason=reason, feedback="ValueError: bad"))
     return trajectories, verdicts
 
 

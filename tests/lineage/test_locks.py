@@ -32,9 +32,9 @@ def holder(folder: Path) -> subprocess.Popen[str]:
 def test_a_second_holder_is_refused_by_name(tmp_path: Path) -> None:
     process = holder(tmp_path)
     try:
-        with pytest.raises(LockedError, match=f"'denoise' is being applied by process {process.pid}"):
-            with experiment_lock(tmp_path, "denoise"):
-                pass
+        named = f"'denoise' is being applied by process {process.pid}"
+        with pytest.raises(LockedError, match=named), experiment_lock(tmp_path, "denoise"):
+            pass
         with experiment_lock(tmp_path, "other"):
             pass
     finally:

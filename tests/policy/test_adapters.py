@@ -146,9 +146,7 @@ def rewrite(folder: Path, change: str) -> None:
     save_file(tensors, folder / "adapter_model.safetensors")
 
 
-@pytest.mark.parametrize(
-    ("change", "words"), [("missing", "lacks"), ("surplus", "unexpected"), ("shape", "shape")]
-)
+@pytest.mark.parametrize(("change", "words"), [("missing", "lacks"), ("surplus", "unexpected"), ("shape", "shape")])
 def test_tensors_must_match(base: Path, saved: Path, change: str, words: str) -> None:
     tensor = "extra.weight" if change == "surplus" else min(read_tensors(saved))
     rewrite(saved, change)
@@ -196,9 +194,9 @@ def llama(base: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "llama"
     torch.manual_seed(0)
     size = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    LlamaForCausalLM(
-        LlamaConfig(vocab_size=400, max_position_embeddings=128, eos_token_id=2, **size)
-    ).save_pretrained(folder)
+    LlamaForCausalLM(LlamaConfig(vocab_size=400, max_position_embeddings=128, eos_token_id=2, **size)).save_pretrained(
+        folder
+    )
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(base / name, folder / name)
     return folder

@@ -49,9 +49,7 @@ def test_the_digest_depends_on_content_alone(base: Path, copy: Path) -> None:
     assert len(base_digest(base)) == 64
 
 
-@pytest.mark.parametrize(
-    "name", ["config.json", "tokenizer.json", "model.safetensors", "tokenizer_config.json"]
-)
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors", "tokenizer_config.json"])
 def test_the_digest_notices_every_file(base: Path, copy: Path, name: str) -> None:
     before = base_digest(copy)
     data = bytearray((copy / name).read_bytes())

@@ -36,11 +36,7 @@ def gap(policy: LocalPolicy, requests: list[SampleRequest]) -> float:
     completions = [c for group in policy.sample(requests) for c in group]
     with torch.no_grad():
         again = policy.logprobs(TokenRows.of(completions), temperature=requests[0].temperature)
-    return max(
-        abs(again[i, j].item() - value)
-        for i, c in enumerate(completions)
-        for j, value in enumerate(c.logprobs)
-    )
+    return max(abs(again[i, j].item() - value) for i, c in enumerate(completions) for j, value in enumerate(c.logprobs))
 
 
 def test_is_a_sampler(policy: LocalPolicy) -> None:

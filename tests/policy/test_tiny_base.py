@@ -74,9 +74,7 @@ def test_has_learnt_the_language(policy: LocalPolicy) -> None:
 
 
 def test_a_program_takes_few_tokens(policy: LocalPolicy) -> None:
-    assert (
-        max(len(c.completion_ids) for c in policy.sample([request_for(n=50)])[0] if c.finish == "stop") <= 16
-    )
+    assert max(len(c.completion_ids) for c in policy.sample([request_for(n=50)])[0] if c.finish == "stop") <= 16
 
 
 def test_reports_progress(pairs: list[tuple[str, str]], tmp_path: Path) -> None:

@@ -36,9 +36,7 @@ def generation() -> Callable[..., Generation]:
             "adapter": "c" * 64 if weights else None,
             "data": "d" * 64,
             "verifier": "e" * 64,
-            "decision": Decision(lever=lever, reason="stalled", forecast=0.02, weights=plan)
-            if index
-            else None,
+            "decision": Decision(lever=lever, reason="stalled", forecast=0.02, weights=plan) if index else None,
             "train": make_score("train", mean),
             "select": make_score("select", mean + 0.01),
             "guards": {"poisson": 0.02},

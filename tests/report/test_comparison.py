@@ -102,9 +102,7 @@ def test_rows_stand_in_reading_order(result: Make) -> None:
 
 
 def test_the_error_is_over_seeds_where_there_are_seeds(result: Make) -> None:
-    rows = {
-        row.label: row for row in final_rows([result("SIA-H", s, v) for s, v in enumerate((0.1, 0.2, 0.3))])
-    }
+    rows = {row.label: row for row in final_rows([result("SIA-H", s, v) for s, v in enumerate((0.1, 0.2, 0.3))])}
     assert rows["SIA-H"].sealed.mean == pytest.approx(0.2)
     assert rows["SIA-H"].sealed.se == pytest.approx(0.1 / 3**0.5)
     assert rows["SIA-H"].rollouts == 4500

@@ -11,9 +11,7 @@ from sia_flow.lineage.results import ArmResult
 from sia_flow.report.markdown import comparison_report, decision_report, table
 from sia_flow.report.text import fenced, plain, quoted
 
-HOSTILE = (
-    "<img src=x onerror=alert(1)> ![a](http://evil/x.png) [b](javascript:alert(1))\n# Accepted\n```\n| a |"
-)
+HOSTILE = "<img src=x onerror=alert(1)> ![a](http://evil/x.png) [b](javascript:alert(1))\n# Accepted\n```\n| a |"
 
 
 def test_a_report_tells_decision_forecast_and_outcome(generation: Callable[..., Generation]) -> None:
@@ -34,9 +32,7 @@ def test_the_first_generation_has_no_decision(generation: Callable[..., Generati
 
 
 def test_trials_show_which_edit_was_taken(generation: Callable[..., Generation]) -> None:
-    trials = tuple(
-        Trial(name=f"KNN {k}", constants={}, mean=0.1, se=0.01, n=32, chosen=k == 7) for k in (5, 7)
-    )
+    trials = tuple(Trial(name=f"KNN {k}", constants={}, mean=0.1, se=0.01, n=32, chosen=k == 7) for k in (5, 7))
     text = decision_report("SIA-H", generation(1, 0.2, trials=trials))
     assert "| KNN 7 | 0.1000 ± 0.0100 | 32 | yes |" in text
 

@@ -19,9 +19,7 @@ LIMITS = Limits(wall=5.0, cpu=4.0, memory=256 << 20)
 
 def program(body: str, returns: ArraySpec | None = None, **fields: object) -> Job:
     """A program job whose `f(x)` has this body."""
-    source = "import os\nimport numpy as np\ndef f(x):\n" + "".join(
-        f"    {line}\n" for line in body.split("\n")
-    )
+    source = "import os\nimport numpy as np\ndef f(x):\n" + "".join(f"    {line}\n" for line in body.split("\n"))
     return Job(source, "f", ("x",), returns=returns or ArraySpec((2, 3)), **fields)
 
 

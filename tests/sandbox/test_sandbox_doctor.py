@@ -12,9 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DOCTOR = (
-    "import sys; from sia_flow.cli.main import main; sys.argv = ['sia-flow', 'doctor', *sys.argv[1:]]; main()"
-)
+DOCTOR = "import sys; from sia_flow.cli.main import main; sys.argv = ['sia-flow', 'doctor', *sys.argv[1:]]; main()"
 WITHOUT_BWRAP = (
     "import os, sys\nfrom sia_flow.sandbox.inside import linux\n"
     "linux.unshare(linux.CLONE_NEWNS)\nlinux.private_mounts()\n"

@@ -38,9 +38,7 @@ session.run([Job(body, "solve", instance={})] * 3, Limits(), serve)
 
 
 def test_kill_of_the_host_leaves_nothing(sandbox):
-    host = subprocess.Popen(
-        [sys.executable, "-c", HOST, sandbox.isolation.backend], stdout=subprocess.PIPE, cwd=ROOT
-    )
+    host = subprocess.Popen([sys.executable, "-c", HOST, sandbox.isolation.backend], stdout=subprocess.PIPE, cwd=ROOT)
     assert host.stdout.readline() == b"running\n"
     inside = below(host.pid)
     assert len(inside) >= 3
@@ -79,9 +77,7 @@ def test_the_strongest_backend_is_taken():
 def test_too_high_a_level_is_refused_with_the_remedy():
     with pytest.raises(IsolationError, match=r"level 3\..*bubblewrap has level 2; landlock has level 1"):
         open_sandbox(minimum_level=3)
-    with pytest.raises(
-        IsolationError, match="unknown sandbox backend 'docker'; there are bubblewrap, landlock"
-    ):
+    with pytest.raises(IsolationError, match="unknown sandbox backend 'docker'; there are bubblewrap, landlock"):
         open_sandbox(prefer="docker")
 
 

@@ -18,10 +18,7 @@ from tests.sandbox.jobs import LIMITS, one, scaffold
 
 def attempt(session, action):
     """Return what the action's expression gave inside, or the name of the error that stopped it."""
-    body = (
-        f"try:\n    return 'reached ' + repr({action})\n"
-        "except Exception as error:\n    return type(error).__name__"
-    )
+    body = f"try:\n    return 'reached ' + repr({action})\nexcept Exception as error:\n    return type(error).__name__"
     outcome = one(session, scaffold(body))
     assert outcome.status == "OK", outcome
     return outcome.value
@@ -87,17 +84,11 @@ def test_the_environment_is_ours_and_that_of_others_is_hidden(session):
                 assert attempt(session, f"open('/proc/{pid}/{name}', 'rb').read()") in REFUSED
         holder.kill()
     inside = attempt(session, "sorted(os.environ)")
-    assert (
-        set(os.environ)
-        - {"HOME", "LANG", "LOGNAME", "PATH", "USER", "OMP_NUM_THREADS"}
-        - set(eval(inside[8:]))
-    )
+    assert set(os.environ) - {"HOME", "LANG", "LOGNAME", "PATH", "USER", "OMP_NUM_THREADS"} - set(eval(inside[8:]))
     assert not [name for name in eval(inside[8:]) if "KEY" in name or "TOKEN" in name]
 
 
-@pytest.mark.parametrize(
-    "family", ["AF_INET", "AF_INET6", "AF_UNIX", "AF_NETLINK", "AF_VSOCK", "AF_PACKET", "AF_ALG"]
-)
+@pytest.mark.parametrize("family", ["AF_INET", "AF_INET6", "AF_UNIX", "AF_NETLINK", "AF_VSOCK", "AF_PACKET", "AF_ALG"])
 def test_no_socket_of_any_family(session, family):
     assert attempt(session, f"__import__('socket').socket(__import__('socket').{family})") in REFUSED
 
@@ -105,9 +96,7 @@ def test_no_socket_of_any_family(session, family):
 def test_a_listener_on_loopback_hears_nothing(session):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        assert (
-            attempt(session, f"__import__('socket').create_connection(('127.0.0.1', {port}), 1)") in REFUSED
-        )
+        assert attempt(session, f"__import__('socket').create_connection(('127.0.0.1', {port}), 1)") in REFUSED
         listener.settimeout(0)
         with pytest.raises(BlockingIOError):
             listener.accept()

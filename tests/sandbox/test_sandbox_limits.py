@@ -96,9 +96,7 @@ def test_memory_of_many_processes_together_is_limited(session):
 
 def test_a_fork_bomb_is_bounded_and_swept(session):
     before = below(session.pid)
-    body = (
-        "import time\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        time.sleep(0.01)"
-    )
+    body = "import time\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        time.sleep(0.01)"
     assert one(session, program(body), replace(QUICK, processes=32)).status in ("TIMEOUT", "MEMORY")
     until(lambda: below(session.pid) <= before)
 

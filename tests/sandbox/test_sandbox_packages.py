@@ -163,9 +163,9 @@ def test_nothing_that_is_shown_holds_the_project_or_a_site_folder():
         assert not any(site.is_relative_to(path) for site in sites)
     for backend in (backends.BUBBLEWRAP, backends.LANDLOCK):
         plan = backends.plan(backend, 3, image)
-        assert str(ROOT) not in json.dumps(plan["expose"]).replace(
-            str(ROOT / "sia_flow/sandbox/inside"), ""
-        ).replace(str(ROOT / ".venv"), "")
+        assert str(ROOT) not in json.dumps(plan["expose"]).replace(str(ROOT / "sia_flow/sandbox/inside"), "").replace(
+            str(ROOT / ".venv"), ""
+        )
 
 
 def test_a_hole_is_left_out_of_what_covers_a_folder(tmp_path):

@@ -161,10 +161,7 @@ def test_outcomes_stand_in_job_order(session):
 
 def test_nothing_stays_between_jobs(session):
     marks = "import builtins\nbuiltins.MARK = 1\nnp.sqrt = None\nos.environ['MARK'] = '1'\nreturn x"
-    look = (
-        "import builtins\nassert not hasattr(builtins, 'MARK')\n"
-        "assert 'MARK' not in os.environ\nreturn np.sqrt(x)"
-    )
+    look = "import builtins\nassert not hasattr(builtins, 'MARK')\nassert 'MARK' not in os.environ\nreturn np.sqrt(x)"
     session.run([program(marks)], LIMITS)
     assert one(session, program(look)).status == "OK"
 

@@ -36,8 +36,7 @@ def test_a_file_extends_others_maps_merge_lists_are_replaced(write: Write) -> No
     )
     write("spec: {budget: {wall: 5m}}", "profiles/slow.yaml")
     top = write(
-        "extends: [base.yaml, profiles/slow.yaml]\nmetadata: {name: top}\n"
-        "spec: {seeds: [7], task: {mode: n}}\n"
+        "extends: [base.yaml, profiles/slow.yaml]\nmetadata: {name: top}\nspec: {seeds: [7], task: {mode: n}}\n"
     )
     spec = one(top).spec
     assert one(top).metadata.name == "top"
@@ -62,9 +61,7 @@ def test_a_circle_of_files_is_shown(write: Write) -> None:
     write("extends: b.yaml\n", "a.yaml")
     write("extends: a.yaml\n", "b.yaml")
     found = problem(Path("a.yaml"))
-    assert (
-        found == "b.yaml:1:10: extends: the files extend each other in a circle: a.yaml -> b.yaml -> a.yaml"
-    )
+    assert found == "b.yaml:1:10: extends: the files extend each other in a circle: a.yaml -> b.yaml -> a.yaml"
 
 
 def test_two_branches_may_share_a_base(write: Write) -> None:
@@ -86,9 +83,7 @@ def test_extends_must_name_files(write: Write, value: str) -> None:
 
 
 def test_set_lays_yaml_values_over_the_file(write: Write) -> None:
-    path = write(
-        "metadata: {name: a}\nspec: {task: {name: t}, arms: [{name: x, levers: [weights]}], seeds: [5]}\n"
-    )
+    path = write("metadata: {name: a}\nspec: {task: {name: t}, arms: [{name: x, levers: [weights]}], seeds: [5]}\n")
     found = one(
         path,
         "budget.wall=10m",
@@ -165,9 +160,7 @@ def test_axes_that_end_alike_are_told_apart(write: Write) -> None:
 
 
 def test_an_option_replaces_an_axis(write: Write) -> None:
-    path = write(
-        "metadata: {name: a}\nspec: {task: {name: t}}\nmatrix: {task.mode: [x, y], seeds: [[0], [1]]}\n"
-    )
+    path = write("metadata: {name: a}\nspec: {task: {name: t}}\nmatrix: {task.mode: [x, y], seeds: [[0], [1]]}\n")
     found = load_experiments(path, ["task.mode=z"])
     assert [(e.metadata.name, e.spec.task.mode) for e in found] == [("a-seeds-0", "z"), ("a-seeds-1", "z")]
 
@@ -193,9 +186,7 @@ def test_a_wrong_matrix_is_placed(write: Write, matrix: str, words: str) -> None
     assert words in found
 
 
-PARTS = st.lists(
-    st.one_of(st.from_regex(r"[A-Za-z_][\w-]{0,5}", fullmatch=True), st.integers(0, 99)), max_size=5
-)
+PARTS = st.lists(st.one_of(st.from_regex(r"[A-Za-z_][\w-]{0,5}", fullmatch=True), st.integers(0, 99)), max_size=5)
 
 
 @given(PARTS)

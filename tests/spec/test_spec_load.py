@@ -134,9 +134,7 @@ def test_a_rule_does_not_refuse_more_than_it_must(write: Write, line: str) -> No
 
 def test_levers_in_any_order_are_the_same_arm(write: Write) -> None:
     text = "metadata: {{name: a}}\nspec: {{task: {{name: t}}, arms: [{{name: b, levers: [{}]}}]}}\n"
-    one, two = (
-        load_experiments(write(text.format(levers)))[0] for levers in ("harness, weights", "weights, harness")
-    )
+    one, two = (load_experiments(write(text.format(levers)))[0] for levers in ("harness, weights", "weights, harness"))
     assert one == two
 
 
@@ -150,9 +148,7 @@ def test_all_problems_come_at_once_in_order_of_lines(write: Write) -> None:
           budget: {wall: 1 parsec, tokens: 0}
         """)
     lines = [line.split(": ")[0] for line in problems(path)]
-    assert lines == [
-        f"spec.yaml:{place}" for place in ("1:7", "2:18", "2:23", "3:1", "4:1", "5:11", "6:18", "6:36")
-    ]
+    assert lines == [f"spec.yaml:{place}" for place in ("1:7", "2:18", "2:23", "3:1", "4:1", "5:11", "6:18", "6:36")]
 
 
 def test_many_problems_are_capped_and_counted(write: Write) -> None:
@@ -183,9 +179,7 @@ def test_another_version_is_the_only_problem(write: Write, version: str, advice:
     assert advice in found
 
 
-@pytest.mark.parametrize(
-    ("text", "word"), [("", "is empty"), ("# only\n", "is empty"), ("- a\n", "is no map")]
-)
+@pytest.mark.parametrize(("text", "word"), [("", "is empty"), ("# only\n", "is empty"), ("- a\n", "is no map")])
 def test_a_file_without_keys_is_refused(write: Write, text: str, word: str) -> None:
     assert word in problems(write(text))[0]
 

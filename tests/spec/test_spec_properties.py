@@ -57,9 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_damaged_spec_loads_or_says_why(folder: Path, data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(SHIPPED)))
     gone = data.draw(st.integers(0, 30))
-    added = data.draw(
-        st.text(max_size=6) | st.sampled_from(["\t", "&a ", "*a", "!!python/name:x ", "{", "- ", ": "])
-    )
+    added = data.draw(st.text(max_size=6) | st.sampled_from(["\t", "&a ", "*a", "!!python/name:x ", "{", "- ", ": "]))
     experiments, message = attempt(folder, SHIPPED[:place] + added + SHIPPED[place + gone :])
     assert bool(experiments) != bool(message)
 

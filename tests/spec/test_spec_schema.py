@@ -88,9 +88,7 @@ def test_every_key_has_a_description_and_an_explanation() -> None:
         assert schema_at(path) is not None
 
 
-EXAMPLES = [
-    path for path in walk() if path[0] == "spec" and path[:2] != ("spec", "schedule") and len(path) > 1
-]
+EXAMPLES = [path for path in walk() if path[0] == "spec" and path[:2] != ("spec", "schedule") and len(path) > 1]
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=show_path)

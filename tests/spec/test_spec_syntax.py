@@ -70,9 +70,7 @@ def test_a_second_document_is_refused() -> None:
     assert "a second document starts here" in problems("a: 1\n---\nb: 2\n")[0]
 
 
-@pytest.mark.parametrize(
-    "text", ["a: [1, 2", "a: {b: 1", "a: 'x", "a: b: c", "- a\nb: 1", "a: *nothing", "\x01"]
-)
+@pytest.mark.parametrize("text", ["a: [1, 2", "a: {b: 1", "a: 'x", "a: b: c", "- a\nb: 1", "a: *nothing", "\x01"])
 def test_broken_text_is_one_problem_with_its_place(text: str) -> None:
     (found,) = problems(text)
     assert found.startswith("f.yaml")
@@ -93,9 +91,7 @@ def test_tags_that_make_objects_are_refused(text: str) -> None:
     assert any("is not allowed; write a plain value" in line for line in problems(text))
 
 
-@pytest.mark.parametrize(
-    ("text", "hint"), [("<<: {a: 1}", "use extends"), ("1: a", "in quotes"), ("[a]: b", "text")]
-)
+@pytest.mark.parametrize(("text", "hint"), [("<<: {a: 1}", "use extends"), ("1: a", "in quotes"), ("[a]: b", "text")])
 def test_keys_that_are_no_plain_text_are_refused(text: str, hint: str) -> None:
     assert hint in problems(text)[0]
 

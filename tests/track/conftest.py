@@ -72,9 +72,7 @@ def first_start(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
 
 def score(split: str, mean: float) -> Score:
-    return Score(
-        split=split, n=8, mean=mean, se=0.01, best=mean + 0.1, valid=0.75, metrics={"poisson_norm": 0.5}
-    )
+    return Score(split=split, n=8, mean=mean, se=0.01, best=mean + 0.1, valid=0.75, metrics={"poisson_norm": 0.5})
 
 
 def turn(text: str) -> Turn:
@@ -90,9 +88,7 @@ def turn(text: str) -> Turn:
     )
 
 
-def trajectory(
-    sample: int, answer: str | None = "def denoise(counts, seed):\n    return counts\n"
-) -> Trajectory:
+def trajectory(sample: int, answer: str | None = "def denoise(counts, seed):\n    return counts\n") -> Trajectory:
     call = ToolCall(name="score_visible", arguments={"program": "p"}, result={"reward": 0.1}, after_turn=1)
     return Trajectory(
         instance="train-0",
@@ -110,9 +106,7 @@ def verdict(reward: float, reason: str = "ok") -> Verdict:
 
 @pytest.fixture
 def arm() -> ArmView:
-    spec = {
-        "spec": {"task": {"name": "denoise", "mode": "guarded"}, "seeds": [0, 1], "budget": {"usd": None}}
-    }
+    spec = {"spec": {"task": {"name": "denoise", "mode": "guarded"}, "seeds": [0, 1], "budget": {"usd": None}}}
     return ArmView("denoise", "run-1", "SIA-W+H", 0, spec, ("harness", "weights"))
 
 
@@ -132,9 +126,7 @@ def generation() -> Callable[..., Generation]:
             "adapter": "c" * 64 if index else None,
             "data": "d" * 64,
             "verifier": "e" * 64,
-            "decision": Decision(
-                lever="weights", reason="stalled", forecast=0.02, edits=(edit,), weights=plan
-            )
+            "decision": Decision(lever="weights", reason="stalled", forecast=0.02, edits=(edit,), weights=plan)
             if index
             else None,
             "train": score("train", mean),
@@ -153,9 +145,7 @@ def generation() -> Callable[..., Generation]:
 
 
 @pytest.fixture
-def view(
-    arm: ArmView, generation: Callable[..., Generation], tmp_path: Path
-) -> Callable[..., GenerationView]:
+def view(arm: ArmView, generation: Callable[..., Generation], tmp_path: Path) -> Callable[..., GenerationView]:
     def make(index: int = 0, **changes: object) -> GenerationView:
         adapter, plot = tmp_path / "adapter", tmp_path / "score.png"
         adapter.mkdir(exist_ok=True)
@@ -191,9 +181,7 @@ def final(arm: ArmView) -> FinalView:
         select=score("select", 0.23),
         sealed=sealed,
         guards={"poisson": 0.01},
-        best=BestProgram(
-            answer="9" * 64, train=0.3, select=score("select", 0.29), sealed=score("sealed", 0.28)
-        ),
+        best=BestProgram(answer="9" * 64, train=0.3, select=score("select", 0.29), sealed=score("sealed", 0.28)),
         baselines={"magic": {"select": 0.08, "sealed": 0.081}},
         factorial=(Cell(scaffold="best", weights="base", score=score("select", 0.2)),),
         spend=Spend(rollouts=256),

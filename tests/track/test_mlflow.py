@@ -22,9 +22,7 @@ def project(tmp_path: Path, migrated: bytes) -> Path:
 
 
 def make(project: Path) -> MlflowTracker:
-    return MlflowTracker(
-        default_uri(project, {}), default_artifacts(project) / "denoise", "denoise", sampled=4
-    )
+    return MlflowTracker(default_uri(project, {}), default_artifacts(project) / "denoise", "denoise", sampled=4)
 
 
 @pytest.fixture
@@ -77,9 +75,7 @@ def test_artifacts_hold_scaffold_diff_report_adapter_and_plots(
     assert (folder / "scaffold.diff").read_text() == shown.diff
 
 
-def test_the_parent_gets_params_of_the_spec_and_scores_by_generation(
-    tracker: MlflowTracker, view: View
-) -> None:
+def test_the_parent_gets_params_of_the_spec_and_scores_by_generation(tracker: MlflowTracker, view: View) -> None:
     for index in range(3):
         tracker.generation(view(index, mean=0.1 * index))
     arm = view(0).arm

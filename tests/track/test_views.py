@@ -77,9 +77,7 @@ def test_links_name_the_runs_first_and_quote_them(tmp_path: Path) -> None:
 
 
 def test_telemetry_is_off_whatever_the_user_has_set(tmp_path: Path) -> None:
-    quiet = quiet_environment(
-        tmp_path, {"DO_NOT_TRACK": "0", "PREFECT_LOGGING_LEVEL": "DEBUG", "HOME": "/nope"}
-    )
+    quiet = quiet_environment(tmp_path, {"DO_NOT_TRACK": "0", "PREFECT_LOGGING_LEVEL": "DEBUG", "HOME": "/nope"})
     assert quiet["DO_NOT_TRACK"] == "true"
     assert quiet["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert quiet["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
@@ -88,9 +86,7 @@ def test_telemetry_is_off_whatever_the_user_has_set(tmp_path: Path) -> None:
 
 
 def test_the_active_profile_names_the_server(tmp_path: Path) -> None:
-    profile = (
-        '[profiles.team]\nPREFECT_API_URL = "http://team:4200/api"\nPREFECT_API_KEY = "k"\n[profiles.own]\n'
-    )
+    profile = '[profiles.team]\nPREFECT_API_URL = "http://team:4200/api"\nPREFECT_API_KEY = "k"\n[profiles.own]\n'
     (tmp_path / "profiles.toml").write_text(f'active = "team"\n{profile}')
     assert profile_server({"PREFECT_HOME": str(tmp_path)}) == {
         "PREFECT_API_URL": "http://team:4200/api",

@@ -60,9 +60,7 @@ def test_the_order_of_episodes_does_not_matter(name, batch, data):
     rewards, groups = batch
     order = torch.tensor(data.draw(st.permutations(range(len(rewards)))))
     estimate = ESTIMATORS[name]
-    assert torch.allclose(
-        estimate(rewards[order], groups[order]), estimate(rewards, groups)[order], atol=1e-9
-    )
+    assert torch.allclose(estimate(rewards[order], groups[order]), estimate(rewards, groups)[order], atol=1e-9)
 
 
 def test_grpo_uses_the_unbiased_standard_deviation_of_the_group():

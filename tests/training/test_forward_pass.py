@@ -103,9 +103,7 @@ def test_the_gradient_of_repeated_calls_is_that_of_their_sum(policy):
     together = adapter_gradient(policy)
     policy.model.zero_grad()
     for turn, weight in zip((*turns, turns[0]), weights, strict=True):
-        backward(
-            policy.model, collate([Episode("g", (turn,), 0.0, True)]), 9, lambda lp, w=weight: w * lp.sum()
-        )
+        backward(policy.model, collate([Episode("g", (turn,), 0.0, True)]), 9, lambda lp, w=weight: w * lp.sum())
     assert together.norm() > 1
     assert (together - adapter_gradient(policy)).norm() < 1e-4 * together.norm()
 

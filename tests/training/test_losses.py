@@ -52,9 +52,7 @@ def test_clipped_surrogate_and_its_gradient(advantage, ratio, live):
     credit = torch.tensor([advantage])
     loss = clipped_surrogate(logprobs, torch.zeros(1), credit)
     loss.sum().backward()
-    assert loss.item() == pytest.approx(
-        -min(ratio * advantage, min(max(ratio, 0.8), 1.2) * advantage), abs=1e-6
-    )
+    assert loss.item() == pytest.approx(-min(ratio * advantage, min(max(ratio, 0.8), 1.2) * advantage), abs=1e-6)
     assert logprobs.grad.item() == pytest.approx(-advantage * ratio if live else 0.0, abs=1e-6)
     assert clip_fraction(logprobs.detach(), torch.zeros(1), credit, 0.2).item() == float(not live)
 

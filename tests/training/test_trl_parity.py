@@ -36,9 +36,7 @@ def tokenizer():
 
 
 @pytest.mark.parametrize("weighted", [True, False])
-@pytest.mark.parametrize(
-    ("loss_type", "mode"), [("dapo", "token_mean"), ("grpo", "row_mean"), ("dr_grpo", "constant")]
-)
+@pytest.mark.parametrize(("loss_type", "mode"), [("dapo", "token_mean"), ("grpo", "row_mean"), ("dr_grpo", "constant")])
 def test_the_grpo_loss_is_that_of_trl(trl_home, tokenizer, loss_type, mode, weighted):
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
@@ -142,9 +140,7 @@ def test_the_dpo_loss_is_that_of_trl(trl_home, tokenizer):
         start, ids = tokenizer(prompt).input_ids, [*tokenizer(answer).input_ids, tokenizer.eos_token_id]
         sampled = torch.tensor([[False] * len(start) + [True] * len(ids)])
         with torch.no_grad():
-            return logprobs(
-                model, Chunk(torch.tensor([start + ids]), sampled, torch.ones(1), 0, len(ids))
-            ).sum()
+            return logprobs(model, Chunk(torch.tensor([start + ids]), sampled, torch.ones(1), 0, len(ids))).sum()
 
     sums = [[total(m, p, a) for m in (policy, reference) for a in (good, bad)] for p, good, bad in rows]
     good, bad, base_good, base_bad = torch.tensor(sums).T

@@ -75,9 +75,7 @@ class ToyPolicy:
         self.model.save_pretrained(folder)
 
     @torch.no_grad()
-    def sample(
-        self, prompt: tuple[int, ...], n: int, seed: int, length: int = 3, heat: float = 1.0
-    ) -> list[Turn]:
+    def sample(self, prompt: tuple[int, ...], n: int, seed: int, length: int = 3, heat: float = 1.0) -> list[Turn]:
         """Return n turns of at most `length` tokens."""
         noise = torch.Generator().manual_seed(seed % 2**63)
         ids, logprobs = torch.tensor([prompt] * n), torch.zeros((n, 0))
@@ -95,14 +93,10 @@ class ToyPolicy:
     def value(self, table: torch.Tensor) -> float:
         """Return the exact expected reward of the first-token bandit, averaged over the prompts."""
         rows = [torch.softmax(self.model(input_ids=torch.tensor([p])).logits[0, -1], -1) for p in PROMPTS]
-        return float(
-            sum((row * reward).sum() for row, reward in zip(rows, table, strict=True)) / len(PROMPTS)
-        )
+        return float(sum((row * reward).sum() for row, reward in zip(rows, table, strict=True)) / len(PROMPTS))
 
 
-def _turn(
-    prompt: tuple[int, ...], drawn: list[int], logprobs: list[float], heat: float, version: str
-) -> Turn:
+def _turn(prompt: tuple[int, ...], drawn: list[int], logprobs: list[float], heat: float, version: str) -> Turn:
     stop = drawn.index(EOS) + 1 if EOS in drawn else len(drawn)
     return Turn(
         messages=(),

@@ -23,9 +23,7 @@ def task() -> Task:
 def data_dir(task: Task, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("counts")
     random = np.random.default_rng(5)
-    rates = np.exp(
-        random.normal(0.5, 1.0, (1, 40)) + random.normal(0, 0.6, (4, 1, 40)).repeat(20, 1).reshape(80, 40)
-    )
+    rates = np.exp(random.normal(0.5, 1.0, (1, 40)) + random.normal(0, 0.6, (4, 1, 40)).repeat(20, 1).reshape(80, 40))
     np.savez(folder / "small.npz", counts=random.poisson(rates))
     task.prepare(str(folder / "small.npz"), folder / "out")
     return folder / "out"

@@ -57,9 +57,7 @@ def test_error_matches_the_spread_of_repeated_measurements() -> None:
     random, gains, errors = Random(1), [], []
     for _ in range(800):
         groups = [[random.gauss(level, 0.2) for _ in range(12)] for level in (0.1, 0.9, 0.1, 0.9)]
-        gain, error = paired_gain(
-            named([tuple(g) for g in groups[:2]]), named([tuple(g) for g in groups[2:]])
-        )
+        gain, error = paired_gain(named([tuple(g) for g in groups[:2]]), named([tuple(g) for g in groups[2:]]))
         gains.append(gain)
         errors.append(error)
     assert fmean(gains) == pytest.approx(0, abs=0.01)

@@ -54,9 +54,7 @@ def test_a_loop_runs_into_its_limit(task: Task, verifier: Verifier, sandbox: San
     assert verdict.reason in ("cpu", "timeout")
 
 
-def test_a_program_scores_as_its_array_would_on_the_host(
-    shared_scorer: ProgramScorer, verifier: Verifier
-) -> None:
+def test_a_program_scores_as_its_array_would_on_the_host(shared_scorer: ProgramScorer, verifier: Verifier) -> None:
     (instance,) = verifier.instances("train", 1, 0)
     counts = instance.arrays["counts"]
     expected = verifier.score(instance, np.repeat(counts.mean(axis=0, keepdims=True), len(counts), axis=0))
@@ -74,9 +72,7 @@ def test_each_distinct_program_runs_once_an_instance(scorer: ProgramScorer, veri
     assert scorer.verifications == 2
 
 
-def test_a_memo_is_worth_a_run(
-    scorer: ProgramScorer, task: Task, verifier: Verifier, sandbox: Sandbox
-) -> None:
+def test_a_memo_is_worth_a_run(scorer: ProgramScorer, task: Task, verifier: Verifier, sandbox: Sandbox) -> None:
     (instance,) = verifier.instances("train", 1, 0)
     before = scorer.score([(instance, MEAN), (instance, "def")])
     with ProgramScorer(task, verifier, sandbox, memo=scorer.memo) as resumed:

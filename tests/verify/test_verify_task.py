@@ -61,9 +61,7 @@ def test_faults_of_the_manifest_are_named(project: Path, values: dict[str, objec
         ("data.py:DataSet", "is no verifier; it must be a class with instances, visible, score"),
     ],
 )
-def test_a_verifier_that_is_none_is_refused(
-    project: Path, data_dir: Path, reference: str, words: str
-) -> None:
+def test_a_verifier_that_is_none_is_refused(project: Path, data_dir: Path, reference: str, words: str) -> None:
     change(project, verifier=reference)
     with pytest.raises(TaskError, match=words):
         load_task(project, "denoise").verifier(None, data_dir)

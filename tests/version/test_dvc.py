@@ -57,9 +57,7 @@ def project(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_what_is_made_and_published_comes_back_in_a_clone(
-    project: Path, adapter: Path, tmp_path: Path
-) -> None:
+def test_what_is_made_and_published_comes_back_in_a_clone(project: Path, adapter: Path, tmp_path: Path) -> None:
     ensure_repo(project)
     (project / "seed.txt").write_text("grain\n")
     (project / "dvc.yaml").write_text(STAGE)

@@ -139,7 +139,7 @@ def reseed(seed: int) -> None:
     if numpy is not None:
         numpy.random.seed(seed % (1 << 32))
         # The entropy of an unseeded numpy.random.default_rng() comes from this name.
-        numpy.random.bit_generator.randbits = random.Random(seed).getrandbits  # noqa: S311 - not for secrets
+        numpy.random.bit_generator.randbits = random.Random(seed).getrandbits
 
 
 def _load(request: Mapping[str, Any]) -> Callable[..., Any]:

@@ -45,9 +45,7 @@ def check(result: int, what: str) -> int:
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:
     """Mount `source` on `target`."""
-    result = libc.mount(
-        source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), data.encode() or None
-    )
+    result = libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), data.encode() or None)
     check(result, f"mount {target}")
 
 

@@ -40,9 +40,7 @@ def children(proc: int, pid: int) -> list[int]:
         return []
     finally:
         os.close(tasks)
-    return [
-        int(child) for thread in threads for child in _read(proc, f"{pid}/task/{thread}/children").split()
-    ]
+    return [int(child) for thread in threads for child in _read(proc, f"{pid}/task/{thread}/children").split()]
 
 
 def descendants(proc: int, pid: int) -> list[int]:

@@ -118,9 +118,7 @@ def _prepare(image: Mapping[str, Any], *, nested: bool) -> confine.Ground:
         linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
     linux.prctl(linux.PR_SET_DUMPABLE, 1 if nested else 0)
     scoped = nested or landlock.abi() >= landlock.SIGNAL_SCOPE_ABI
-    return confine.Ground(
-        nested, proc, ruleset, seccomp.prepare(seccomp.build(metadata=not nested)), base, scoped
-    )
+    return confine.Ground(nested, proc, ruleset, seccomp.prepare(seccomp.build(metadata=not nested)), base, scoped)
 
 
 class Running:
@@ -144,9 +142,7 @@ class Zygote:
         self._next_count = 0.0
         self._others = 0
         self._resident = tree.resident(ground.proc, [os.getpid()])
-        self._own_pids = (
-            os.open("self/ns/pid", os.O_RDONLY | os.O_CLOEXEC, dir_fd=ground.proc) if ground.nested else -1
-        )
+        self._own_pids = os.open("self/ns/pid", os.O_RDONLY | os.O_CLOEXEC, dir_fd=ground.proc) if ground.nested else -1
 
     def serve(self) -> None:
         """Answer the host until it hangs up."""

@@ -57,17 +57,13 @@ def test_rarity_is_what_it_says() -> None:
     literals = Counter(value for p in found for name, value in p.steps if name == "power")
     assert set(literals) == set(corpus.STEPS["power"][1])
     assert Counter(p.average for p in found)["expression"] / len(found) == pytest.approx(0.03, abs=0.006)
-    plain = [
-        p for p in found if not p.steps and not p.late and p.average != "expression" and p.transform == "sqrt"
-    ]
+    plain = [p for p in found if not p.steps and not p.late and p.average != "expression" and p.transform == "sqrt"]
     assert len(plain) / len(found) > 0.6
 
 
 def test_pairs_have_the_forms_that_scaffolds_use() -> None:
     found = list(corpus.pairs(3, 4000))
-    kinds = Counter(
-        "plain" if p == corpus.PLAIN else p[len(corpus.PLAIN) :].split(":")[0].strip() for p, _ in found
-    )
+    kinds = Counter("plain" if p == corpus.PLAIN else p[len(corpus.PLAIN) :].split(":")[0].strip() for p, _ in found)
     assert kinds["plain"] / len(found) == pytest.approx(0.7, abs=0.03)
     assert kinds["Example"] / len(found) == pytest.approx(0.2, abs=0.03)
     assert kinds["Failed"] / len(found) == pytest.approx(0.1, abs=0.03)
@@ -97,8 +93,6 @@ def test_one_change_is_one_change() -> None:
     for _ in range(500):
         before = corpus.sample(random, FLAT)
         after = corpus.mutate(random, before)
-        slots = [
-            n for n in ("transform", "average", "steps", "late") if getattr(before, n) != getattr(after, n)
-        ]
+        slots = [n for n in ("transform", "average", "steps", "late") if getattr(before, n) != getattr(after, n)]
         assert len(slots) <= 1
         assert abs(len(before.steps) - len(after.steps)) <= 1

@@ -134,9 +134,7 @@ def test_files_that_cannot_be_read_say_why(tmp_path: Path) -> None:
 
 def write_sparse(file: object, name: str, matrix: object, kind: str) -> None:
     group = file.create_group(name)
-    group.attrs.update(
-        {"encoding-type": f"{kind}_matrix", "encoding-version": "0.1.0", "shape": matrix.shape}
-    )
+    group.attrs.update({"encoding-type": f"{kind}_matrix", "encoding-version": "0.1.0", "shape": matrix.shape})
     for part in ("data", "indices", "indptr"):
         group[part] = getattr(matrix, part)
 
