@@ -5,6 +5,7 @@ Invariant: no server starts and no model loads unless a step is missing.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ from rich.console import Console
 from sia_flow.cli.closing import open_tracking, verdicts, where_to_look
 from sia_flow.cli.render import JsonLines, Terminal, print_final
 from sia_flow.cli.workbench import announce_changes, plan_all
+from sia_flow.errors import StoreError
 from sia_flow.lineage.results import ArmResult
 from sia_flow.loop.events import Several, Watcher
 from sia_flow.loop.stopping import Stop
@@ -44,7 +46,7 @@ class Request:
 def apply_experiment(request: Request, console: Console, *, prefect: bool, as_json: bool) -> list[ArmResult]:
     """Run what is missing, print the comparison, return the arms' results. Raises SiaFlowError."""
     announce_changes(request.project, request.experiment, console)
-    with ExitStack() as stack:
+    with _storage_faults(), ExitStack() as stack:
         server = _server(request, stack) if prefect else None
         early = server is not None and not _prepared(request)
         if server and early:
@@ -131,6 +133,18 @@ def run_with_prefect(request: Request, server: PrefectServer, watcher: Watcher, 
         experiment(str(request.spec), list(request.overrides), request.index)
     except (httpx.HTTPError, PrefectException, ConnectionError) as error:
         watcher.warning(f"the Prefect server went away ({type(error).__name__}); the run goes on without it")
+
+
+@contextmanager
+def _storage_faults() -> Iterator[None]:
+    """Turn a full or closed disk that a library ran into, anywhere, into a StoreError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+            raise
+        where = error.filename or "a file"
+        raise StoreError(f"cannot write {where}: {error.strerror}; make room and run the same command again") from error
 
 
 @contextmanager
