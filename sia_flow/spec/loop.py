@@ -63,11 +63,11 @@ class Training(Section):
     """Instances of the train split in each iteration."""
     samples: Count = 16
     """Rollouts for each instance in each iteration: the group that advantages are computed in."""
-    learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
+    learning_rate: Annotated[float, Field(gt=0, le=1, examples=[0.001])] | None = None
     """Learning rate of AdamW. Not set: the algorithm's own, fit for the tiny model; billions take a thirtieth."""
-    kl: Annotated[float, Field(ge=0, le=10)] | None = None
+    kl: Annotated[float, Field(ge=0, le=10, examples=[0.02])] | None = None
     """Weight of the KL penalty to the base model. Not set: the algorithm's own."""
-    epochs: Annotated[int, Field(ge=1, le=100)] | None = None
+    epochs: Annotated[int, Field(ge=1, le=100, examples=[2])] | None = None
     """Passes over each iteration's rollouts. Not set: the algorithm's own."""
     scale: Literal["group", "batch", "none"] = "group"
     """What GRPO divides centred rewards by: the deviation of the `group`, of the `batch`, or nothing (`none`)."""

@@ -48,7 +48,7 @@ def test_the_reference_returns_a_string_whatever_the_policy_says():
 def test_best_of_n_takes_the_best_valid_program_on_the_visible_counts():
     job = Job([function(mark) for mark in "abca"], {"# a": 0.1, "# b": 0.3, "# c": 0.2})
     assert "# b" in solve(edited("best-of-n"), job)
-    assert job.asked == [("Write denoise(counts, seed).", 4, 1.0)]
+    assert job.asked == [("Write denoise(counts, seed).", 3, 1.0)]
     assert len(job.scored) == 3
 
 

@@ -30,7 +30,7 @@ def test_the_resolved_spec_is_json_that_reads_back(write: Write) -> None:
 
 def test_two_spellings_of_one_experiment_have_one_digest(write: Write) -> None:
     short = loaded(write)
-    spelled = loaded(write, "arms=[SIA-H, SIA-W+H]", "sandbox.wall=10s", "sandbox.memory=1GiB", "training.kl=2e-2")
+    spelled = loaded(write, "arms=[SIA-H, SIA-W+H]", "sandbox.wall=10s", "sandbox.memory=1GiB", "training.clip=2e-1")
     assert experiment_digest(short) == experiment_digest(spelled)
 
 

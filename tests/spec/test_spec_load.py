@@ -35,7 +35,7 @@ def test_the_smallest_spec_has_every_default(write: Write) -> None:
     assert (spec.policy.base, spec.policy.lora.targets) == ("tiny-gpt-oss", ("attention", "experts"))
     assert (spec.training.algorithm, spec.training.learning_rate, spec.training.max_kl) == (
         "auto",
-        0.001,
+        None,
         20.0,
     )
     assert (spec.sandbox.memory, spec.sandbox.wall, spec.budget.generations) == (1 << 30, 10.0, 6)
