@@ -30,7 +30,7 @@ class Spend(Record):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     verifications: int = 0
-    """Candidate programs that really ran; an answer seen before costs nothing."""
+    """Distinct (instance, program) pairs that each step asked to have scored; the memo may have run fewer."""
     updates: int = 0
     """Optimizer steps."""
     usd: float = 0.0

@@ -19,10 +19,11 @@ from sia_flow.loop.lab import Lab
 from sia_flow.loop.prepared import Prepared, Runner
 from sia_flow.spec.models import Arm
 
-ROLLOUT_SECONDS = (0.008, 0.03)
-"""Wall seconds of a rollout with its verification, on 2 cores, low and high; measured on the embedded denoise."""
-TOKENS = (30, 90)
-"""Prompt and completion tokens of a rollout of the tiny policy, low and high."""
+ROLLOUT_SECONDS = (0.01, 0.09)
+"""Wall seconds of a rollout with its verification on 2 shared cores, on the embedded denoise: one completion a rollout,
+and the mean of an arm whose scaffold scores several candidates on visible counts."""
+TOKENS = (15, 150)
+"""Prompt and completion tokens of a rollout of the tiny policy there: one completion, and several with an exemplar."""
 
 Improve = Callable[[Lab, Runner, ArmState], ArmResult]
 
