@@ -11,7 +11,7 @@ from sia_flow.lineage.records import Spend
 from sia_flow.lineage.results import ArmResult
 from sia_flow.lineage.store import Store
 from sia_flow.loop.arm import ArmState, sealed_sample
-from sia_flow.loop.evaluate import Agent, Sample, evaluate, top_programs
+from sia_flow.loop.evaluate import Agent, Sample, as_pairs, evaluate, rank_programs, top_programs
 from sia_flow.loop.finish import FINALISTS, baselines, best_program, close_arm
 from sia_flow.loop.lab import Lab
 from sia_flow.loop.prepared import Runner
@@ -44,16 +44,14 @@ def best_of_n(lab: Lab, run: Runner, state: ArmState, rollouts: int, key: str) -
     agent = Agent(first.scaffold, None)
     samples = max(1, CHUNK // lab.spec.rollouts.instances)
     count = chunks_for(lab, rollouts)
-    spend, best = Spend(), dict[str, float]()
+    spend, drawn = Spend(), list[tuple[str, float]]()
     for chunk in range(count):
         sample = Sample("train", lab.spec.rollouts.instances, samples, f"best-of-n {chunk}")
         label = f"{state.arm.name} seed {state.seed} chunk {chunk + 1} of {count}"
         found = evaluate(lab, run, agent, sample, state.seed, label)
         spend += found.spend
-        for entry in top_programs(found.trajectories(lab), found.verdicts(lab), FINALISTS):
-            program, reward = str(entry["program"]), float(entry["reward"])
-            best[program] = max(reward, best.get(program, reward))
-    finalists = [p for p, _ in sorted(best.items(), key=lambda item: (-item[1], item[0]))[:FINALISTS]]
+        drawn += as_pairs(top_programs(found.trajectories(lab), found.verdicts(lab), FINALISTS))
+    finalists = [str(entry["program"]) for entry in rank_programs(drawn, FINALISTS)]
     chosen = best_program(lab, run, state, finalists)
     sealed = evaluate(lab, run, agent, sealed_sample(lab), state.seed, f"{state.arm.name} seed {state.seed} sealed")
     result = ArmResult(

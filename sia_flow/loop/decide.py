@@ -6,6 +6,7 @@ on how many generations the budget still has, so that a longer budget extends an
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 from sia_flow.agents.blind import BlindFeedbackAgent
@@ -15,7 +16,7 @@ from sia_flow.canonical import derive_seed
 from sia_flow.lineage.records import Decision, Generation, Spend, Trial
 from sia_flow.lineage.store import Step, StepOutput, StepRecord
 from sia_flow.loop.arm import ArmState, Made
-from sia_flow.loop.evaluate import Agent, Sample, evaluate, top_programs
+from sia_flow.loop.evaluate import Agent, Sample, as_pairs, evaluate, rank_programs, top_programs
 from sia_flow.loop.lab import Lab
 from sia_flow.loop.prepared import Prepared, Runner
 from sia_flow.scaffold.constants import constant_values
@@ -116,18 +117,12 @@ def best_train_program(lab: Lab, state: ArmState) -> str | None:
 
 def best_train_programs(lab: Lab, state: ArmState, count: int) -> list[str]:
     """Return the arm's best distinct programs by their best train reward, best first."""
-    import json
-
-    best: dict[str, float] = {}
-    found: list[dict[str, str | float]] = []
+    found: list[tuple[str, float]] = []
     for evaluation in state.evaluations.values():
-        found += [dict(e) for e in top_programs(evaluation.trajectories(lab), evaluation.verdicts(lab), count)]
+        found += as_pairs(top_programs(evaluation.trajectories(lab), evaluation.verdicts(lab), count))
     for oid in state.programs:
-        found += json.loads(lab.store.objects.get_bytes(oid))
-    for entry in found:
-        program, reward = str(entry["program"]), float(entry["reward"])
-        best[program] = max(reward, best.get(program, reward))
-    return [program for program, _ in sorted(best.items(), key=lambda item: (-item[1], item[0]))[:count]]
+        found += as_pairs(json.loads(lab.store.objects.get_bytes(oid)))
+    return [str(entry["program"]) for entry in rank_programs(found, count)]
 
 
 def edit_scaffold(lab: Lab, run: Runner, state: ArmState, decision: Decision, spend: Spend) -> Made:

@@ -6,8 +6,9 @@ same draws, and the same scaffold and policy are never paid for twice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sia_flow.canonical import digest_bytes
 from sia_flow.lineage.jsonl import dump_lines, load_lines
@@ -157,14 +158,24 @@ def distinct_tool_programs(trajectories: Sequence[Trajectory]) -> int:
 
 def top_programs(
     trajectories: Sequence[Trajectory], verdicts: Sequence[Verdict], count: int
-) -> list[Mapping[str, str | float]]:
+) -> list[dict[str, str | float]]:
     """Return the best distinct valid programs with their best reward, best first."""
+    pairs = zip(trajectories, verdicts, strict=True)
+    return rank_programs(((t.answer, v.reward) for t, v in pairs if v.valid and t.answer is not None), count)
+
+
+def rank_programs(found: Iterable[tuple[str, float]], count: int) -> list[dict[str, str | float]]:
+    """Return the best `count` distinct programs of (program, reward) pairs, each with its best reward, best first."""
     best: dict[str, float] = {}
-    for trajectory, verdict in zip(trajectories, verdicts, strict=True):
-        if verdict.valid and trajectory.answer is not None:
-            best[trajectory.answer] = max(verdict.reward, best.get(trajectory.answer, -float("inf")))
+    for program, reward in found:
+        best[program] = max(reward, best.get(program, reward))
     ranked = sorted(best.items(), key=lambda item: (-item[1], item[0]))[:count]
     return [{"program": program, "reward": reward} for program, reward in ranked]
+
+
+def as_pairs(entries: Iterable[Mapping[str, Any]]) -> list[tuple[str, float]]:
+    """Return ranked entries, as they are stored, as the pairs that `rank_programs` takes."""
+    return [(str(entry["program"]), float(entry["reward"])) for entry in entries]
 
 
 def instance_ids(instances: Sequence[Instance]) -> list[str]:

@@ -16,7 +16,7 @@ from sia_flow.canonical import Json, canonical_json, derive_seed, digest_bytes
 from sia_flow.files import write_atomic
 from sia_flow.lineage.records import Spend, Trajectory, Verdict, WeightPlan
 from sia_flow.lineage.store import Step, StepOutput
-from sia_flow.loop.evaluate import Agent, distinct_tool_programs, top_programs
+from sia_flow.loop.evaluate import Agent, as_pairs, distinct_tool_programs, rank_programs, top_programs
 from sia_flow.loop.lab import Lab
 from sia_flow.loop.prepared import Prepared
 from sia_flow.rollout.engine import plan_work
@@ -125,11 +125,7 @@ class _Collector:
         notes = [json.loads(self._path(i).read_bytes()) for i in range(iterations)]
         spend = sum((Spend.model_validate(note["spend"]) for note in notes), Spend())
         answers = {answer for note in notes for answer in note["answers"]}
-        best: dict[str, float] = {}
-        for entry in (entry for note in notes for entry in note["programs"]):
-            best[entry["program"]] = max(entry["reward"], best.get(entry["program"], -float("inf")))
-        ranked = sorted(best.items(), key=lambda item: (-item[1], item[0]))[:KEPT_PROGRAMS]
-        programs = [{"program": program, "reward": reward} for program, reward in ranked]
+        programs = rank_programs((p for note in notes for p in as_pairs(note["programs"])), KEPT_PROGRAMS)
         return spend + Spend(verifications=len(answers)), programs
 
     def _path(self, iteration: int) -> Path:
