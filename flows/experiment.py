@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from prefect import flow
+from prefect.runtime import flow_run
 
 from flows.local import run_arms
 from flows.prefect_runner import PrefectArtifacts, publish_comparison, run_prefect
@@ -35,7 +36,11 @@ class Session:
 SESSION: ContextVar[Session | None] = ContextVar("SESSION", default=None)
 
 
-@flow(name="experiment", flow_run_name="{spec}", persist_result=False)
+def _run_name() -> str:
+    return Path(flow_run.parameters["spec"]).stem
+
+
+@flow(name="experiment", flow_run_name=_run_name, persist_result=False)
 def experiment(spec: str, overrides: list[str] | None = None, index: int = 0) -> list[str]:
     """Run experiment number `index` of a spec file; return the keys of the arms' results."""
     project = Project.find(Path(spec))

@@ -11,12 +11,13 @@ from sia_flow.lineage.records import Decision, Generation, Spend, WeightPlan
 from sia_flow.lineage.results import ArmResult
 from sia_flow.loop.arm import ArmState, Made, make_generation, select_sample, train_sample
 from sia_flow.loop.control import best_of_n, chunks_for
-from sia_flow.loop.decide import decision_of, edit_scaffold, prepare_feedback
+from sia_flow.loop.decide import decision_of, edited, prepare_edit, prepare_feedback
 from sia_flow.loop.evaluate import Agent, evaluate
 from sia_flow.loop.finish import arm_key, finish_arm
 from sia_flow.loop.lab import Lab
 from sia_flow.loop.prepared import Runner
 from sia_flow.loop.probe import prepare_probes
+from sia_flow.loop.reuse import earlier_programs
 from sia_flow.loop.stopping import spent
 from sia_flow.loop.synth import prepare_synth
 from sia_flow.loop.train import Place, prepare_train
@@ -62,7 +63,7 @@ def _grow(lab: Lab, run: Runner, state: ArmState, deadline: float | None) -> str
         limit = spent(lab.spec.budget, state.spend)
         if limit is not None:
             return limit
-        feedback = run(lab, prepare_feedback(lab, state))
+        feedback = run(lab, prepare_feedback(lab, run, state))
         decision = decision_of(feedback)
         if decision.lever == "stop":
             return f"stop: {decision.reason}"
@@ -75,16 +76,23 @@ def _pull(lab: Lab, run: Runner, state: ArmState, decision: Decision, spend: Spe
     parent = state.parent(lab)
     made = Made(Agent(parent.scaffold, parent.adapter), decision, spend, {})
     if decision.lever in ("harness", "both"):
-        made = edit_scaffold(lab, run, state, decision, spend)
+        made = _edit(lab, run, state, decision, spend)
     if decision.lever in ("weights", "both") and decision.weights is not None:
         made = _train(lab, run, state, made, decision.weights)
     return made
 
 
+def _edit(lab: Lab, run: Runner, state: ArmState, decision: Decision, spend: Spend) -> Made:
+    record = run(lab, prepare_edit(lab, state, decision))
+    scaffold, trials = edited(record)
+    agent = Agent(scaffold, state.parent(lab).adapter)
+    return Made(agent, decision, spend + record.spend, {"scaffold edit": record.key}, trials)
+
+
 def _train(lab: Lab, run: Runner, state: ArmState, made: Made, plan: WeightPlan) -> Made:
     index = len(state.history)
     place = Place(state.arm.name, state.seed, index, state.label(index, plan.algorithm))
-    record = run(lab, prepare_train(lab, made.agent, plan, place))
+    record = run(lab, prepare_train(lab, made.agent, plan, place, earlier_programs(lab, state)))
     lab.drop_work(record.key)
     return Made(
         agent=Agent(made.agent.scaffold, record.outputs["adapter"]),

@@ -1,25 +1,32 @@
-"""The agents by the type that a spec names. Only the builtin ones are here; they need no model and no key."""
+"""The agents by the type that a spec names: those that come with sia-flow and need no model and no key."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sia_flow.agents.decision import FeedbackAgent, MetaAgent
 from sia_flow.agents.feedback import BuiltinFeedbackAgent
+from sia_flow.agents.knowledge import LEAST
+from sia_flow.agents.learned import LearnedFeedbackAgent
 from sia_flow.agents.meta import BuiltinMetaAgent
 from sia_flow.errors import SpecError
+from sia_flow.lineage.ledger import LedgerRow
 
 
 def meta_agent(kind: str) -> MetaAgent:
     """Return the Meta-Agent of a type. Raises SpecError for an unknown one."""
-    _known(kind, "spec.agents.meta.type")
+    if kind != "builtin":
+        raise SpecError(f"spec.agents.meta.type: unknown type {kind!r}; there is builtin")
     return BuiltinMetaAgent()
 
 
-def feedback_agent(kind: str) -> FeedbackAgent:
-    """Return the Feedback-Agent of a type. Raises SpecError for an unknown one."""
-    _known(kind, "spec.agents.feedback.type")
-    return BuiltinFeedbackAgent()
+def feedback_agent(kind: str, ledger: Sequence[LedgerRow] = (), least: int | None = None) -> FeedbackAgent:
+    """Return the Feedback-Agent of a type; `least` are the rows of an action that the learned one must know.
 
-
-def _known(kind: str, where: str) -> None:
-    if kind != "builtin":
-        raise SpecError(f"{where}: unknown type {kind!r}; there is builtin")
+    Raises SpecError for an unknown type.
+    """
+    if kind == "builtin":
+        return BuiltinFeedbackAgent()
+    if kind == "learned":
+        return LearnedFeedbackAgent(ledger, LEAST if least is None else least)
+    raise SpecError(f"spec.agents.feedback.type: unknown type {kind!r}; there are builtin and learned")

@@ -20,7 +20,9 @@ from sia_flow.scaffold.functions import add_function, function_names, replace_fu
 from sia_flow.scaffold.texts import defined_names, set_text
 
 TWIN_TRUST = 0.5
-"""Share of a gain on the visible twin, or of an example's lead, that is expected to arrive."""
+"""Share of a gain on the visible twin that is expected to arrive."""
+EXAMPLE_TRUST = 0.1
+"""Share of an example's lead over the mean that is expected to arrive."""
 MAX_EXEMPLAR = 4000
 START = "def denoise("
 
@@ -114,6 +116,11 @@ def _exemplar(source: str, context: Context) -> str:
     return replace_function(source, "prompt", snippets.PROMPT_EXEMPLAR)
 
 
+def _start_states(source: str, _: Context) -> str:
+    source = add_function(source, snippets.BEGIN, before="prompt")
+    return wrap_return(source, "prompt", "begin(job, {})")
+
+
 ASKS = ("ASK", "Job", "TEMPERATURE", "propose")
 
 CATALOGUE: tuple[Structural, ...] = (
@@ -124,7 +131,7 @@ CATALOGUE: tuple[Structural, ...] = (
         samples=1.0,
         needs=("ASK", "Job", "prompt"),
         rewrite=_exemplar,
-        gain=lambda s: TWIN_TRUST * (s.best - s.mean),
+        gain=lambda s: EXAMPLE_TRUST * (s.best - s.mean),
     ),
     Structural(
         name="retry",
@@ -138,19 +145,32 @@ CATALOGUE: tuple[Structural, ...] = (
     Structural(
         name="best-of-n",
         summary="Ask for several programs at once and answer with the best on the visible counts.",
-        cost="four completions and up to four visible scorings a rollout",
-        samples=4.0,
+        cost="three completions and up to three visible scorings a rollout",
+        samples=3.0,
         needs=(*ASKS, "extract", "assemble"),
         rewrite=_best_of_n,
-        gain=lambda s: TWIN_TRUST * (s.expected_best(4) - s.mean),
+        gain=lambda s: TWIN_TRUST * (s.expected_best(3) - s.mean),
     ),
     Structural(
         name="refine",
-        summary="Show the policy its own program as an example, twice, and keep what does better.",
-        cost="three completions and up to three visible scorings a rollout",
-        samples=3.0,
+        summary="Show the policy its own program as an example, and keep what does better.",
+        cost="twice the completions, each scored on the visible counts",
+        samples=2.0,
         needs=(*ASKS, "extract", "solve"),
         rewrite=_refine,
-        gain=lambda s: TWIN_TRUST * (s.expected_best(3) - s.mean),
+        gain=lambda s: TWIN_TRUST * (s.expected_best(2) - s.mean),
     ),
 )
+
+START_STATES = Structural(
+    name="start-states",
+    summary="Show the program that a rollout starts from as an example in the prompt.",
+    cost="a longer prompt in rollouts that start from a program",
+    samples=1.0,
+    needs=("ASK", "Job", "extract", "prompt"),
+    rewrite=_start_states,
+    gain=lambda _: 0.0,
+)
+"""Not in the catalogue: only rollouts of a weight update start from programs, so that by itself it gains nothing and no
+gate would take it. The weight lever makes it, where the spec has `reuse`.
+"""

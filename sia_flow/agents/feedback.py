@@ -12,8 +12,8 @@ from sia_flow.agents.catalogue import CATALOGUE, Structural
 from sia_flow.agents.decision import Evidence
 from sia_flow.agents.evidence import Statistics, statistics_of
 from sia_flow.agents.forecast import calibrated, weights_gain
-from sia_flow.agents.harness import HarnessPull, harness_pull
-from sia_flow.agents.levers import Choice, choose_lever, harness_state, weights_state
+from sia_flow.agents.harness import HarnessPull, Offers, harness_offers, preferred
+from sia_flow.agents.levers import Choice, choose_lever, dear_edits_admitted, harness_state, weights_state
 from sia_flow.agents.plateau import pulls_of, unaccepted
 from sia_flow.agents.report import improvement_report
 from sia_flow.agents.weights import weight_plan
@@ -32,12 +32,17 @@ class BuiltinFeedbackAgent:
         Raises ScaffoldError for an incumbent whose block of constants is malformed.
         """
         rewards = statistics_of(evidence.trajectories, evidence.verdicts)
-        dear = "weights" not in evidence.levers or weights_state(evidence).state == "stalled"
-        pull = None
-        if "harness" in evidence.levers:
-            pull = harness_pull(evidence, rewards, self.catalogue, dear=dear, noise=select_noise(evidence))
+        pull = preferred(evidence, self.offers(evidence, rewards))
         choice = choose_lever(evidence, pull)
-        return _decision(evidence, rewards, choice, pull)
+        plan = weight_plan(evidence, rewards) if choice.lever == "weights" else None
+        return decision_on(evidence, rewards, choice, pull, plan)
+
+    def offers(self, evidence: Evidence, rewards: Statistics) -> Offers:
+        """Return what pulls of the harness would be now; none for an arm that may not pull it."""
+        if "harness" not in evidence.levers:
+            return Offers()
+        dear = dear_edits_admitted(evidence)
+        return harness_offers(evidence, rewards, self.catalogue, dear=dear, noise=select_noise(evidence))
 
 
 def select_noise(evidence: Evidence) -> float:
@@ -47,18 +52,22 @@ def select_noise(evidence: Evidence) -> float:
     return max(estimate, evidence.noise)
 
 
-def _decision(evidence: Evidence, rewards: Statistics, choice: Choice, pull: HarnessPull | None) -> Decision:
+def decision_on(
+    evidence: Evidence, rewards: Statistics, choice: Choice, pull: HarnessPull | None, plan: WeightPlan | None
+) -> Decision:
+    """Return the decision that a choice of lever comes to, with its forecast, features and report.
+
+    `pull` is what a pull of the harness would be, `plan` the update where the weights are chosen.
+    """
     taken = pull if choice.lever == "harness" else None
-    plan = weight_plan(evidence, rewards) if choice.lever == "weights" else None
     forecast = _forecast(evidence, rewards, taken, plan)
-    reason = _reason(evidence, choice, plan, forecast)
     decision = Decision(
         lever=choice.lever,
-        reason=reason,
+        reason=_reason(evidence, choice, plan, forecast),
         forecast=forecast,
         edits=taken.edits if taken else (),
         weights=plan,
-        features=_features(evidence, rewards, forecast),
+        features={**features_of(evidence, rewards), "forecast": forecast},
     )
     return decision.model_copy(update={"report": improvement_report(evidence, rewards, decision)})
 
@@ -79,7 +88,8 @@ def _reason(evidence: Evidence, choice: Choice, plan: WeightPlan | None, forecas
     return f"{text} Expected gain on select {forecast:+.4f}, where a gain's standard error is {noise:.4f}."
 
 
-def _features(evidence: Evidence, rewards: Statistics, forecast: float) -> dict[str, float]:
+def features_of(evidence: Evidence, rewards: Statistics) -> dict[str, float]:
+    """Return the figures that a decision rests on, in the verifier's unit where they are rewards."""
     harness, weights = harness_state(evidence), weights_state(evidence)
     return {
         **rewards.features(),
@@ -91,5 +101,4 @@ def _features(evidence: Evidence, rewards: Statistics, forecast: float) -> dict[
         "weights_stalled": float(weights.state == "stalled"),
         "refused_in_a_row": float(unaccepted(evidence.history)),
         "select_noise": select_noise(evidence),
-        "forecast": forecast,
     }

@@ -1,7 +1,7 @@
 """The harness lever: which edits a pull would offer now, and what they are expected to gain.
 
 Invariant: a structural edit is offered once from one incumbent; what multiplies the completions of a rollout
-waits while weights may still be trained, since every training iteration would pay for it.
+waits where weights may be trained, since every training iteration would pay for it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ from sia_flow.scaffold.contract import MAIN
 DEAR = 2.0
 """From how many times the completions on an edit counts as multiplying them."""
 
+WORTH = 0.5
+"""Standard errors of a gain on select that a structural edit must promise: to retry where nothing fails promises none.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class HarnessPull:
@@ -35,24 +39,41 @@ class HarnessPull:
     """No structural edit is untried, and constants are not expected to gain more than the noise does."""
 
 
-def harness_pull(
+@dataclass(frozen=True, slots=True)
+class Offers:
+    """The pulls of the harness that there are now, one a kind of edit; None where no such edit applies."""
+
+    structure: HarnessPull | None = None
+    constants: HarnessPull | None = None
+
+
+def harness_offers(
     evidence: Evidence, rewards: Statistics, catalogue: Sequence[Structural], *, dear: bool, noise: float
-) -> HarnessPull | None:
+) -> Offers:
+    """Return what a pull of each kind would be.
+
+    `dear` admits edits that multiply completions; `noise` is the standard error of a gain on select.
+    """
+    structure = _structure(evidence, rewards, catalogue, dear=dear, noise=noise)
+    return Offers(structure, _constants(evidence, rewards, noise, untried=structure is not None))
+
+
+def preferred(evidence: Evidence, offers: Offers) -> HarnessPull | None:
     """Return the pull that promises more, constants or structure; None where no edit applies.
 
-    The first pull of an arm turns constants, the cheapest edit. Where the last pull was refused, the other
-    kind has its turn; else the kind with the larger forecast. `dear` admits edits that multiply completions;
-    `noise` is the standard error of a gain on select.
+    The first pull of an arm turns constants, the cheapest edit; structure follows on constants, and constants on
+    a structure that was refused; else the larger forecast decides.
     """
-    structure = _structure(evidence, rewards, catalogue, dear=dear)
-    constants = _constants(evidence, rewards, noise, untried=structure is not None)
+    structure, constants = offers.structure, offers.constants
     if structure is None or constants is None:
         return structure or constants
     pulls = pulls_of(evidence.history, "harness", "both")
     if not pulls:
         return constants
+    if tuned(pulls[-1]):
+        return structure
     if not pulls[-1].accepted:
-        return structure if tuned(pulls[-1]) else constants
+        return constants
     return constants if constants.forecast > structure.forecast else structure
 
 
@@ -69,9 +90,10 @@ def untried(evidence: Evidence, catalogue: Sequence[Structural], *, dear: bool) 
 
 
 def _structure(
-    evidence: Evidence, rewards: Statistics, catalogue: Sequence[Structural], *, dear: bool
+    evidence: Evidence, rewards: Statistics, catalogue: Sequence[Structural], *, dear: bool, noise: float
 ) -> HarnessPull | None:
     found = untried(evidence, catalogue, dear=dear)
+    found = [pair for pair in found if pair[0].gain(rewards) > WORTH * noise]
     found.sort(key=lambda pair: -pair[0].gain(rewards))
     found = found[: max(1, evidence.trials)]
     if not found:

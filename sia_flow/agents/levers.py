@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sia_flow.agents.decision import Evidence
-from sia_flow.agents.harness import HarnessPull
+from sia_flow.agents.harness import DEAR, HarnessPull
 from sia_flow.agents.plateau import Plateau, last_phase, plateau, pulls_of, unaccepted
-from sia_flow.lineage.records import Pull
+from sia_flow.lineage.records import Pull, Spend
 
-FIRST_PHASE = 2
-"""Harness pulls before the first weight update, at most: what weights can give is unknown until then."""
-LATER_PHASE = 1
+PHASE = 1
+"""Harness pulls between two weight updates, unless an edit makes training dear."""
+CHEAP_UPDATES = 2
+"""Weight updates before edits that multiply completions are admitted: every training iteration would pay for them."""
 PATIENCE = 3
 """Refused generations in a row after which an arm with nothing untried stops."""
 
@@ -35,7 +36,25 @@ def weights_state(evidence: Evidence) -> Plateau:
 
 def harness_state(evidence: Evidence) -> Plateau:
     """Return the plateau test of the harness pulls since the last weight update."""
-    return plateau(last_phase(evidence.history, "harness"), patience=_phase(evidence), noise=evidence.noise)
+    return plateau(last_phase(evidence.history, "harness"), patience=PHASE, noise=evidence.noise)
+
+
+def dear_edits_admitted(evidence: Evidence) -> bool:
+    """Whether edits that multiply completions may be offered: there is no weight to train, or training had its turn."""
+    updates = pulls_of(evidence.history, "weights", "both")
+    return "weights" not in evidence.levers or len(updates) >= CHEAP_UPDATES
+
+
+def rollout_cost(evidence: Evidence) -> float:
+    """Return the tokens that a rollout of the incumbent samples, as a multiple of the first generation's; 1 if unknown.
+
+    Every iteration of a weight update would pay it.
+    """
+    first = evidence.history[0].spend if evidence.history else Spend()
+    tokens = sum(trajectory.spend.completion_tokens for trajectory in evidence.trajectories)
+    if not (first.completion_tokens and first.rollouts and evidence.trajectories):
+        return 1.0
+    return (tokens / len(evidence.trajectories)) / (first.completion_tokens / first.rollouts)
 
 
 def choose_lever(evidence: Evidence, harness: HarnessPull | None) -> Choice:
@@ -70,9 +89,12 @@ def _both(evidence: Evidence, harness: HarnessPull) -> Choice:
         return _after_weights(harness, weights, accepted=last.accepted)
     if weights.state == "stalled" and not harness.exhausted:
         return Choice("harness", f"the weights {weights.words()}; {harness.why}")
+    cost = rollout_cost(evidence)
+    if cost >= DEAR and not harness.exhausted:
+        return Choice("harness", f"training waits, for a rollout samples {cost:.1f} times what it did; {harness.why}")
     if state.state == "stalled":
         return Choice("weights", f"the harness {state.words()}")
-    if len(phase) >= _phase(evidence):
+    if len(phase) >= PHASE:
         pulls = f"{len(phase)} harness pull{'s' if len(phase) > 1 else ''}"
         return Choice("weights", f"the harness {state.words()}; after {pulls} it is the weights' turn")
     return Choice("harness", f"the harness {state.words()}; {harness.why}")
@@ -84,7 +106,3 @@ def _after_weights(harness: HarnessPull, weights: Plateau, *, accepted: bool) ->
     if not harness.exhausted:
         return Choice("harness", f"the weight update was refused; {harness.why}")
     return Choice("weights", f"no edit is untried; the weights {weights.words()}")
-
-
-def _phase(evidence: Evidence) -> int:
-    return LATER_PHASE if pulls_of(evidence.history, "weights", "both") else FIRST_PHASE

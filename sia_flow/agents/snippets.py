@@ -41,7 +41,7 @@ def retry(job: Job, program: str) -> str:
     return program
 '''
 
-ROUNDS = "ROUNDS: int = 2  # 1..4"
+ROUNDS = "ROUNDS: int = 1  # 1..4"
 
 REFINE = '''
 def refine(job: Job, program: str) -> str:
@@ -53,6 +53,13 @@ def refine(job: Job, program: str) -> str:
         if (verdict["valid"], verdict["reward"]) > (kept["valid"], kept["reward"]):
             program, kept = other, verdict
     return program
+'''
+
+BEGIN = '''
+def begin(job: Job, question: str) -> str:
+    """Show the program that this rollout starts from as an example, where it starts from one."""
+    start = job.instance.get("start")
+    return question if start is None else f"{ASK}\\nExample:\\n{extract(start)}"
 '''
 
 PROMPT_EXEMPLAR = '''

@@ -14,14 +14,14 @@ from sia_flow.lineage.records import Generation, WeightPlan
 SLOWER, FASTER = 0.5, 1.5
 
 
-def weight_plan(evidence: Evidence, rewards: Statistics) -> WeightPlan:
-    """Return the plan of a weight update.
+def weight_plan(evidence: Evidence, rewards: Statistics, algorithm: str | None = None) -> WeightPlan:
+    """Return the plan of a weight update, by an algorithm of the menu or by the one that the table chooses.
 
     The learning rate is halved for every update that lost on select since the last one that was accepted, and
     raised by half for every one that gained too little. Raises TrainingError where the chooser names an
     algorithm that is not on the menu.
     """
-    algorithm, why = _algorithm(evidence, rewards)
+    algorithm, why = (algorithm, "the ledger names it") if algorithm else _algorithm(evidence, rewards)
     refused = _refused(evidence)
     lost = sum(pull.gain < 0 for pull in refused)
     short = len(refused) - lost

@@ -39,6 +39,7 @@ COMMANDS = {
     "apply": Entry("sia_flow.cli.apply:command", "Run a spec, or go on where it stopped."),
     "status": Entry("sia_flow.cli.status:command", "Show how far the runs are."),
     "compare": Entry("sia_flow.cli.compare:command", "Compare the arms of an experiment."),
+    "ledger": Entry("sia_flow.cli.ledger:command", "List every pull of a lever, and what it gained."),
     "ui": Entry("sia_flow.cli.ui:command", "Serve the Prefect and MLflow pages of this project."),
 }
 
@@ -105,6 +106,8 @@ def build_app() -> Any:
 def main() -> NoReturn:
     """Run the command line and exit."""
     debug = os.environ.get("SIA_FLOW_DEBUG") == "1"
+    # pydantic would read the metadata of every installed package to look for plugins.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         build_app().main(prog_name="sia-flow")
     except SiaFlowError as error:

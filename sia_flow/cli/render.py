@@ -140,12 +140,12 @@ def generation_line(arm: str, generation: Generation) -> str:
     """Return what happened in a generation, in one line."""
     decision = generation.decision
     lever: str = decision.lever if decision else "start"
-    if decision and decision.weights:
-        lever = f"{lever}/{decision.weights.algorithm}"
+    taken = [*taken_edits(generation), *([decision.weights.algorithm] if decision and decision.weights else [])]
+    lever = f"{lever}: {', '.join(taken)}" if taken else lever
     mark = "kept" if generation.accepted else "not kept"
     guard = ", ".join(f"{name} {margin:+.3f}" for name, margin in generation.guards.items())
     parts = [
-        f"{arm:8} seed {generation.seed} gen {generation.index}  {lever:15}",
+        f"{arm:8} seed {generation.seed} gen {generation.index}  {lever:20}",
         f"select {generation.select.mean:.4f} +- {generation.select.se:.4f}",
         f"train {generation.train.mean:.4f} (best {generation.train.best:.4f}, valid {generation.train.valid:.0%})",
         f"guard {guard}" if guard else "",
@@ -154,6 +154,13 @@ def generation_line(arm: str, generation: Generation) -> str:
         _short(decision.reason if decision else "the Meta-Agent's first scaffold"),
     ]
     return "  ".join(part for part in parts if part)
+
+
+def taken_edits(generation: Generation) -> list[str]:
+    """Return what a generation's harness edit is called: a structural one by its name, constants as such."""
+    edits = generation.decision.edits if generation.decision else ()
+    chosen = {trial.name for trial in generation.trials if trial.chosen} or {edit.name for edit in edits[:1]}
+    return ["constants" if e.kind == "constants" else e.name for e in edits if e.name in chosen]
 
 
 def _short(text: str, limit: int = 160) -> str:

@@ -142,6 +142,15 @@ class WeightPlan(Record):
     reason: str = ""
 
 
+class Draw(Record):
+    """How an agent that decides by chance came to its action; the table decides without chance."""
+
+    table: str
+    """The action that the table would have taken."""
+    chances: Mapping[str, float]
+    """Action -> probability with which it could be chosen."""
+
+
 class Decision(Record):
     """What the Feedback-Agent decided after a generation, with its forecast."""
 
@@ -156,6 +165,17 @@ class Decision(Record):
     weights: WeightPlan | None = None
     features: Mapping[str, float] = Field(default_factory=dict)
     """The figures that the decision rests on: reward density, skew, plateau test and so on."""
+    draw: Draw | None = Field(default=None, exclude_if=lambda draw: draw is None)
+    """Left out of the record where nothing was drawn, so that the table's decisions keep their digests."""
+
+    @property
+    def action(self) -> str:
+        """What is pulled, finer than the lever: `harness-constants`, `weights-grpo`, `both`, `stop`."""
+        if self.lever == "weights" and self.weights is not None:
+            return f"weights-{self.weights.algorithm}"
+        if self.lever == "harness" and self.edits:
+            return f"harness-{self.edits[0].kind}"
+        return self.lever
 
 
 class Trial(Record):

@@ -138,6 +138,11 @@ class Store:
             raise StoreError(f"generation {generation_id} is not in the store {self.root}")
         return record
 
+    def generations(self) -> Iterator[Generation]:
+        """Yield every stored generation, in the order of the ids."""
+        for path in sorted((self.root / "generations").glob("[!.]*.json")):
+            yield self.generation(path.stem)
+
     def put_arm(self, result: ArmResult) -> None:
         """Store the result of an arm under its key."""
         self._write(self._arm_path(result.key), result)
@@ -145,6 +150,13 @@ class Store:
     def arm(self, key: str) -> ArmResult | None:
         """Return an arm's result, or None while it is not finished."""
         return self._read(self._arm_path(key), ArmResult)
+
+    def arms(self) -> Iterator[ArmResult]:
+        """Yield the result of every finished arm, in the order of the keys."""
+        for path in sorted((self.root / "arms").glob("[!.]*.json")):
+            found = self.arm(path.stem)
+            if found is not None:
+                yield found
 
     def journal(self) -> Iterator[Mapping[str, Any]]:
         """Yield the journal's entries, oldest first; a line that a crash cut short is left out."""

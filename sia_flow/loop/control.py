@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from sia_flow.lineage.records import Spend
 from sia_flow.lineage.results import ArmResult
 from sia_flow.lineage.store import Store
-from sia_flow.loop.arm import ArmState, sealed_sample
+from sia_flow.loop.arm import ArmState
 from sia_flow.loop.evaluate import Agent, Sample, as_pairs, evaluate, rank_programs, top_programs
-from sia_flow.loop.finish import FINALISTS, baselines, best_program, close_arm
+from sia_flow.loop.finish import FINALISTS, Ending, close_arm
 from sia_flow.loop.lab import Lab
 from sia_flow.loop.prepared import Runner
 
@@ -40,8 +40,7 @@ def chunks_for(lab: Lab, rollouts: int) -> int:
 def best_of_n(lab: Lab, run: Runner, state: ArmState, rollouts: int, key: str) -> ArmResult:
     """Draw, keep the best program on train, measure it on select and sealed."""
     assert state.incumbent is not None
-    first = state.incumbent
-    agent = Agent(first.scaffold, None)
+    agent = Agent(state.incumbent.scaffold, None)
     samples = max(1, CHUNK // lab.spec.rollouts.instances)
     count = chunks_for(lab, rollouts)
     spend, drawn = Spend(), list[tuple[str, float]]()
@@ -52,23 +51,5 @@ def best_of_n(lab: Lab, run: Runner, state: ArmState, rollouts: int, key: str) -
         spend += found.spend
         drawn += as_pairs(top_programs(found.trajectories(lab), found.verdicts(lab), FINALISTS))
     finalists = [str(entry["program"]) for entry in rank_programs(drawn, FINALISTS)]
-    chosen = best_program(lab, run, state, finalists)
-    sealed = evaluate(lab, run, agent, sealed_sample(lab), state.seed, f"{state.arm.name} seed {state.seed} sealed")
-    result = ArmResult(
-        key=key,
-        experiment=lab.experiment.metadata.name,
-        arm=state.arm.name,
-        seed=state.seed,
-        control=state.arm.control,
-        generations=tuple(g.id for g in state.history),
-        incumbent=first.id,
-        stopped=f"{count * samples * lab.spec.rollouts.instances} rollouts drawn",
-        select=first.select,
-        sealed=sealed.score,
-        guards=lab.verifier.guards(sealed.score.metrics),
-        best=chosen,
-        baselines=baselines(lab, run),
-        spend=spend,
-    )
-    close_arm(lab, result)
-    return result
+    stopped = f"{count * samples * lab.spec.rollouts.instances} rollouts drawn"
+    return close_arm(lab, run, state, Ending(key, stopped, finalists, spend))

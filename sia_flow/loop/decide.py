@@ -8,25 +8,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 from sia_flow.agents.blind import BlindFeedbackAgent
 from sia_flow.agents.builtin import feedback_agent
 from sia_flow.agents.decision import Evidence, Rewards, Validity
 from sia_flow.canonical import derive_seed
-from sia_flow.lineage.records import Decision, Generation, Spend, Trial
+from sia_flow.lineage.records import Decision, Generation, Score, Spend, Trajectory, Trial
 from sia_flow.lineage.store import Step, StepOutput, StepRecord
-from sia_flow.loop.arm import ArmState, Made
+from sia_flow.loop.arm import ArmState
 from sia_flow.loop.evaluate import Agent, Sample, as_pairs, evaluate, rank_programs, top_programs
 from sia_flow.loop.lab import Lab
-from sia_flow.loop.prepared import Prepared, Runner
+from sia_flow.loop.ledger import pinned_ledger, rows_of
+from sia_flow.loop.prepared import Prepared, Runner, run_local
 from sia_flow.scaffold.constants import constant_values
 from sia_flow.scaffold.contract import check
 from sia_flow.spec.models import Training
 
 
-def prepare_feedback(lab: Lab, state: ArmState) -> Prepared:
-    """Prepare the decision after the state's last generation."""
+def prepare_feedback(lab: Lab, run: Runner, state: ArmState) -> Prepared:
+    """Prepare the decision after the state's last generation; `run` pins the ledger for an agent that reads one."""
     spec = lab.spec
+    ledger = pinned_ledger(lab, run)
     step = Step(
         name="feedback",
         version=1,
@@ -37,10 +40,10 @@ def prepare_feedback(lab: Lab, state: ArmState) -> Prepared:
             "training": spec.training.model_dump(mode="json"),
             "search": spec.search.model_dump(mode="json"),
         },
-        inputs={f"generation {g.index}": g.id for g in state.history},
+        inputs={**{f"generation {g.index}": g.id for g in state.history}, **({"ledger": ledger} if ledger else {})},
         seed=state.seed,
     )
-    return Prepared("feedback", state.label(len(state.history)), step, lambda: _feedback(lab, state))
+    return Prepared("feedback", state.label(len(state.history)), step, lambda: _feedback(lab, state, ledger))
 
 
 def decision_of(record: StepRecord) -> Decision:
@@ -48,7 +51,7 @@ def decision_of(record: StepRecord) -> Decision:
     return Decision.model_validate(record.result)
 
 
-def _feedback(lab: Lab, state: ArmState) -> StepOutput:
+def _feedback(lab: Lab, state: ArmState, ledger: str | None) -> StepOutput:
     parent = state.parent(lab)
     evaluation = state.evaluations[parent.id]
     trajectories, verdicts = evaluation.trajectories(lab), evaluation.verdicts(lab)
@@ -63,15 +66,16 @@ def _feedback(lab: Lab, state: ArmState) -> StepOutput:
         trajectories=trajectories,
         verdicts=[v.model_copy(update={"metrics": _public(v.metrics)}) for v in verdicts],
         best_program=best,
-        menu=menu(training.algorithm),
+        menu=menu(training),
         iterations=training.iterations,
         rates=lambda algorithm: rates(training, algorithm),
         trials=lab.spec.search.trials,
         seed=derive_seed(state.seed, "feedback", len(state.history)),
-        choose=lambda rewards, valid, names: _choose(lab, rewards, valid, names),
+        choose=lambda rewards, valid, names: _choose(lab, trajectories, rewards, valid, names),
     )
     blind = state.arm.control == "no-feedback"
-    agent = BlindFeedbackAgent() if blind else feedback_agent(lab.spec.agents.feedback.type)
+    named = lab.spec.agents.feedback
+    agent = BlindFeedbackAgent() if blind else feedback_agent(named.type, rows_of(lab, ledger), named.rows)
     decision = agent.decide(evidence)
     return StepOutput(result=decision.model_dump(mode="json"))
 
@@ -87,10 +91,15 @@ def _public(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if not name.startswith("truth_")}
 
 
-def _choose(lab: Lab, rewards: Rewards, valid: Validity, names: Sequence[str]) -> tuple[str, str]:
+def _choose(
+    lab: Lab, trajectories: Sequence[Trajectory], rewards: Rewards, valid: Validity, names: Sequence[str]
+) -> tuple[str, str]:
     from sia_flow.training.select import choose, features
 
-    return choose(features(rewards, valid, floor=lab.verifier.floor), names)
+    calls = fmean(len(t.turns) for t in trajectories)
+    tokens = fmean(t.spend.completion_tokens for t in trajectories)
+    found = features(rewards, valid, floor=lab.verifier.floor, calls=calls, tokens=tokens)
+    return choose(found, names)
 
 
 def rates(training: Training, algorithm: str) -> tuple[float, float]:
@@ -102,11 +111,15 @@ def rates(training: Training, algorithm: str) -> tuple[float, float]:
     return learning_rate, own.kl if training.kl is None else training.kl
 
 
-def menu(algorithm: str) -> tuple[str, ...]:
-    """Return the algorithms that the agent may choose from: one that the spec pins, or all."""
+def menu(training: Training) -> tuple[str, ...]:
+    """Return the algorithms that the agent may choose from: those that the spec names, or all that its engine has."""
     from sia_flow.training.algorithms import ALGORITHMS
 
-    return tuple(ALGORITHMS) if algorithm == "auto" else (algorithm,)
+    if training.menu:
+        return tuple(training.menu)
+    if training.algorithm != "auto":
+        return (training.algorithm,)
+    return tuple(name for name, entry in ALGORITHMS.items() if training.engine == "peft" or entry.critic is None)
 
 
 def best_train_program(lab: Lab, state: ArmState) -> str | None:
@@ -117,31 +130,62 @@ def best_train_program(lab: Lab, state: ArmState) -> str | None:
 
 def best_train_programs(lab: Lab, state: ArmState, count: int) -> list[str]:
     """Return the arm's best distinct programs by their best train reward, best first."""
+    return [program for program, _ in ranked_train_programs(lab, state, count)]
+
+
+def ranked_train_programs(lab: Lab, state: ArmState, count: int) -> list[tuple[str, float]]:
+    """Return the arm's best distinct programs with their best train reward, best first."""
     found: list[tuple[str, float]] = []
     for evaluation in state.evaluations.values():
         found += as_pairs(top_programs(evaluation.trajectories(lab), evaluation.verdicts(lab), count))
     for oid in state.programs:
         found += as_pairs(json.loads(lab.store.objects.get_bytes(oid)))
-    return [str(entry["program"]) for entry in rank_programs(found, count)]
+    return as_pairs(rank_programs(found, count))
 
 
-def edit_scaffold(lab: Lab, run: Runner, state: ArmState, decision: Decision, spend: Spend) -> Made:
-    """Apply a harness decision: check each alternative, try them on train where there are several, take the best."""
-    parent = state.parent(lab)
-    index = len(state.history)
-    agents = _agents(lab, parent, decision)
+def prepare_edit(lab: Lab, state: ArmState, decision: Decision) -> Prepared:
+    """Prepare a harness pull: each alternative edit is checked and, where there are several, tried on train.
+
+    The trials are steps with records of their own inside this one, so that a run that is killed between two goes on
+    with the second.
+    """
+    parent, label = state.parent(lab), state.label(len(state.history), "edit")
+    candidates = _candidates(lab, parent, decision)
     sample = trial_sample(lab)
-    trials: list[Trial] = []
-    for number, agent in enumerate(agents):
-        if len(agents) > 1:
-            label = state.label(index, f"trial {number + 1} of {len(agents)}")
-            evaluation = evaluate(lab, run, agent, sample, state.seed, label)
-            spend += evaluation.spend
-            trials.append(_trial(lab, agent, decision, number, evaluation.score.mean, evaluation.score.se, sample))
-    chosen = max(range(len(trials)), key=lambda i: trials[i].mean) if trials else 0
-    trials = [t.model_copy(update={"chosen": i == chosen}) for i, t in enumerate(trials)]
-    steps = {"scaffold edit": agents[chosen].scaffold}
-    return Made(agents[chosen], decision, spend, steps, tuple(trials))
+    step = Step(
+        name="scaffold edit",
+        version=1,
+        params={
+            "names": list(candidates),
+            "instances": sample.instances,
+            "samples": sample.samples,
+            "limits": lab.limits_digest,
+        },
+        inputs={**lab.inputs, "adapter": parent.adapter, **{f"edit {i}": o for i, o in enumerate(candidates.values())}},
+        seed=state.seed,
+    )
+    return Prepared("scaffold synth", label, step, lambda: _edit(lab, state, parent.adapter, candidates, label))
+
+
+def edited(record: StepRecord) -> tuple[str, tuple[Trial, ...]]:
+    """Return the scaffold that a harness pull chose, and its trials."""
+    return record.outputs["scaffold"], tuple(Trial.model_validate(trial) for trial in record.result)
+
+
+def _edit(lab: Lab, state: ArmState, adapter: str | None, candidates: Mapping[str, str], label: str) -> StepOutput:
+    scaffolds = list(candidates.values())
+    if len(scaffolds) == 1:
+        return StepOutput({"scaffold": scaffolds[0]}, result=[])
+    spend, means, trials = Spend(), list[float](), list[Trial]()
+    for number, (name, scaffold) in enumerate(candidates.items()):
+        words = f"{label} {number + 1} of {len(scaffolds)}"
+        found = evaluate(lab, run_local, Agent(scaffold, adapter), trial_sample(lab), state.seed, words)
+        spend += found.spend
+        means.append(found.score.mean)
+        trials.append(_trial(lab, name, scaffold, found.score))
+    chosen = max(range(len(means)), key=means.__getitem__)
+    result = [t.model_copy(update={"chosen": i == chosen}).model_dump(mode="json") for i, t in enumerate(trials)]
+    return StepOutput({"scaffold": scaffolds[chosen]}, result, spend, lab.isolation)
 
 
 def trial_sample(lab: Lab) -> Sample:
@@ -150,18 +194,16 @@ def trial_sample(lab: Lab) -> Sample:
     return Sample("train", lab.spec.rollouts.instances, samples, "trial")
 
 
-def _agents(lab: Lab, parent: Generation, decision: Decision) -> Sequence[Agent]:
-    agents = []
+def _candidates(lab: Lab, parent: Generation, decision: Decision) -> Mapping[str, str]:
+    """Return edit name -> scaffold for the edits that honour the contract; the parent's where none does."""
+    found = {}
     for edit in decision.edits:
         files = {**lab.store.objects.get_sources(parent.scaffold), **edit.files}
         if not check(files):
-            oid = lab.store.objects.put_tree({name: text.encode() for name, text in files.items()})
-            agents.append(Agent(oid, parent.adapter))
-    return agents or [Agent(parent.scaffold, parent.adapter)]
+            found[edit.name] = lab.store.objects.put_tree({name: text.encode() for name, text in files.items()})
+    return found or {"unchanged": parent.scaffold}
 
 
-def _trial(lab: Lab, agent: Agent, decision: Decision, number: int, mean: float, se: float, sample: Sample) -> Trial:
-    source = lab.store.objects.get_sources(agent.scaffold)["scaffold.py"]
-    constants = constant_values(source)
-    name = decision.edits[number].name if number < len(decision.edits) else "unchanged"
-    return Trial(name=name, constants=constants, mean=mean, se=se, n=sample.instances * sample.samples)
+def _trial(lab: Lab, name: str, scaffold: str, score: Score) -> Trial:
+    source = lab.store.objects.get_sources(scaffold)["scaffold.py"]
+    return Trial(name=name, constants=constant_values(source), mean=score.mean, se=score.se, n=score.n)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
 from sia_flow.canonical import digest
@@ -26,36 +27,52 @@ FINALISTS = 10
 
 def finish_arm(lab: Lab, run: Runner, state: ArmState, stopped: str, key: str) -> ArmResult:
     """Measure what the arm came to and store its result."""
+    return close_arm(lab, run, state, Ending(key, stopped, best_train_programs(lab, state, FINALISTS), state.spend))
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an arm ended."""
+
+    key: str
+    """Of its result."""
+    stopped: str
+    """Why, in words."""
+    finalists: Sequence[str]
+    """Its best programs on train, best first."""
+    spend: Spend
+
+
+def close_arm(lab: Lab, run: Runner, state: ArmState, ending: Ending) -> ArmResult:
+    """Measure the incumbent and the best program, show the end of the arm, then record it.
+
+    In this order: where there is a record, the views had their chance.
+    """
     assert state.incumbent is not None
     incumbent = state.incumbent
-    best = best_program(lab, run, state, best_train_programs(lab, state, FINALISTS))
+    best = best_program(lab, run, state, ending.finalists)
     agent = Agent(incumbent.scaffold, incumbent.adapter)
     sealed = evaluate(lab, run, agent, sealed_sample(lab), state.seed, f"{state.arm.name} seed {state.seed} sealed")
     result = ArmResult(
-        key=key,
+        key=ending.key,
         experiment=lab.experiment.metadata.name,
         arm=state.arm.name,
         seed=state.seed,
         control=state.arm.control,
         generations=tuple(g.id for g in state.history),
         incumbent=incumbent.id,
-        stopped=stopped,
+        stopped=ending.stopped,
         select=incumbent.select,
         sealed=sealed.score,
         guards=lab.verifier.guards(sealed.score.metrics),
         best=best,
         baselines=baselines(lab, run),
         factorial=factorial(lab, run, state),
-        spend=state.spend,
+        spend=ending.spend,
     )
-    close_arm(lab, result)
-    return result
-
-
-def close_arm(lab: Lab, result: ArmResult) -> None:
-    """Show the end of an arm, then record it: where there is a record, the views had their chance."""
     lab.watcher.arm_ended(result)
     lab.store.put_arm(result)
+    return result
 
 
 def best_program(lab: Lab, run: Runner, state: ArmState, finalists: Sequence[str]) -> BestProgram | None:

@@ -6,6 +6,7 @@ resumed in the middle adds up to the same record as an uninterrupted one; no ver
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +17,11 @@ from sia_flow.canonical import Json, canonical_json, derive_seed, digest_bytes
 from sia_flow.files import write_atomic
 from sia_flow.lineage.records import Spend, Trajectory, Verdict, WeightPlan
 from sia_flow.lineage.store import Step, StepOutput
+from sia_flow.loop.archive import Found
 from sia_flow.loop.evaluate import Agent, as_pairs, distinct_tool_programs, rank_programs, top_programs
 from sia_flow.loop.lab import Lab
 from sia_flow.loop.prepared import Prepared
+from sia_flow.loop.reuse import Starts, expansions, showing_starts
 from sia_flow.rollout.engine import plan_work
 
 if TYPE_CHECKING:
@@ -38,9 +41,14 @@ class Place:
     label: str
 
 
-def prepare_train(lab: Lab, agent: Agent, plan: WeightPlan, place: Place) -> Prepared:
-    """Prepare the update of `agent`'s weights by `plan`."""
+def prepare_train(lab: Lab, agent: Agent, plan: WeightPlan, place: Place, earlier: Found = ()) -> Prepared:
+    """Prepare the update of `agent`'s weights by `plan`; `earlier` programs are there to start from, if any may be."""
     training, lora = lab.spec.training, lab.spec.policy.lora
+    reuse: dict[str, Any] = {}
+    first: dict[str, str] = {}
+    if lab.spec.reuse.type != "none":
+        reuse = {"reuse": lab.spec.reuse.model_dump(mode="json")}
+        first = {"earlier programs": lab.store.objects.put_bytes(canonical_json([list(pair) for pair in earlier]))}
     step = Step(
         name="train-LoRA",
         version=1,
@@ -49,14 +57,16 @@ def prepare_train(lab: Lab, agent: Agent, plan: WeightPlan, place: Place) -> Pre
             "lora": lora.model_dump(mode="json"),
             "training": training.model_dump(mode="json", exclude={"algorithm", "iterations", "learning_rate", "kl"}),
             "limits": lab.limits_digest,
+            **reuse,
         },
-        inputs={**lab.inputs, "scaffold": agent.scaffold, "adapter": agent.adapter},
+        inputs={**lab.inputs, "scaffold": agent.scaffold, "adapter": agent.adapter, **first},
         seed=place.seed,
     )
-    return Prepared("train-LoRA", place.label, step, lambda: _train(lab, agent, plan, place, step.key), plan.iterations)
+    body = functools.partial(_train, lab, agent, plan, place, step.key, earlier)
+    return Prepared("train-LoRA", place.label, step, body, plan.iterations)
 
 
-def _train(lab: Lab, agent: Agent, plan: WeightPlan, place: Place, key: str) -> StepOutput:
+def _train(lab: Lab, agent: Agent, plan: WeightPlan, place: Place, key: str, earlier: Found) -> StepOutput:
     from sia_flow.training.trainer import pull
     from sia_flow.training.types import PullConfig
 
@@ -65,10 +75,14 @@ def _train(lab: Lab, agent: Agent, plan: WeightPlan, place: Place, key: str) -> 
     seed = derive_seed(place.seed, "train-LoRA", key)
     policy = lab.trainable_policy(agent.adapter, seed)
     collector = _Collector(lab, agent, policy, work)
+    if lab.spec.reuse.type != "none":
+        collector.reuse(earlier, place.label)
     config = PullConfig(
         algorithm=plan.algorithm,
+        engine=training.engine,
         iterations=plan.iterations,
         learning_rate=plan.learning_rate,
+        schedule=training.schedule,
         kl=plan.kl,
         epochs=training.epochs,
         scale=training.scale,
@@ -87,6 +101,7 @@ def _train(lab: Lab, agent: Agent, plan: WeightPlan, place: Place, key: str) -> 
     spend, programs = collector.total(len(update.steps))
     result = {"status": update.status, "note": update.note, "steps": [dict(step) for step in update.steps]}
     outputs = {"adapter": adapter, "programs": lab.store.objects.put_bytes(canonical_json(programs))}
+    outputs |= collector.rolled()
     return StepOutput(outputs, result, spend + Spend(updates=update.updates), lab.isolation)
 
 
@@ -97,20 +112,45 @@ class _Collector:
         self.lab = lab
         self.policy = policy
         self.work = work
-        self.scaffold = lab.store.objects.get_sources(agent.scaffold)
+        self.scaffold: Mapping[str, str] = lab.store.objects.get_sources(agent.scaffold)
         self.instances = lab.instances("train", lab.spec.training.instances)
+        self.starts: Starts | None = None
+
+    def reuse(self, earlier: Found, label: str) -> None:
+        """Let rollouts start from earlier programs; where the scaffold cannot show them, warn and leave it."""
+        showing = showing_starts(self.scaffold)
+        if showing is None:
+            words = "the scaffold has no use for a start, and no edit gives it one: all rollouts start from nothing"
+            self.lab.watcher.warning(f"{label}: spec.reuse has no effect: {words}")
+            return
+        self.scaffold = showing
+        self.starts = Starts(self.lab.spec.reuse, earlier, self._read)
+
+    def rolled(self) -> dict[str, str]:
+        """Return the scaffold that was rolled out, where it is not the agent's own."""
+        if self.starts is None:
+            return {}
+        files = {name: text.encode() for name, text in self.scaffold.items()}
+        return {"scaffold that shows starts": self.lab.store.objects.put_tree(files)}
 
     def collect(self, iteration: int, seed: int) -> Sequence[Episode]:
         """Return one episode a rollout; write what the iteration cost and found."""
         self.lab.stop.obey()
-        work = plan_work(self.instances, self.lab.spec.training.samples, seed)
+        starts = self.starts.plan(iteration, [instance.id for instance in self.instances]) if self.starts else {}
+        work = plan_work(self.instances, self.lab.spec.training.samples, seed, starts=starts)
         trajectories = self.lab.engine("train").run(self.scaffold, self.policy, work)
         by_id = {instance.id: instance for instance in self.instances}
         verdicts = self.lab.scorer.score([(by_id[t.instance], t.answer) for t in trajectories])
-        self._note(iteration, trajectories, verdicts)
+        self._note(iteration, trajectories, verdicts, starts)
         return [_episode(t, v) for t, v in zip(trajectories, verdicts, strict=True)]
 
-    def _note(self, iteration: int, trajectories: Sequence[Trajectory], verdicts: Sequence[Verdict]) -> None:
+    def _note(
+        self,
+        iteration: int,
+        trajectories: Sequence[Trajectory],
+        verdicts: Sequence[Verdict],
+        starts: Mapping[str, str],
+    ) -> None:
         spend = sum((t.spend for t in trajectories), Spend(verifications=distinct_tool_programs(trajectories)))
         answers = {(t.instance, t.answer) for t in trajectories if t.answer is not None}
         note: dict[str, Json] = {
@@ -118,15 +158,21 @@ class _Collector:
             "programs": top_programs(trajectories, verdicts, KEPT_PROGRAMS),
             "answers": sorted(digest_bytes(f"{instance}\0{answer}".encode()) for instance, answer in answers),
         }
+        if self.starts is not None:
+            note["groups"] = [group.plain() for group in expansions(starts, trajectories, verdicts)]
         write_atomic(self._path(iteration), canonical_json(note), sync=False)
 
     def total(self, iterations: int) -> tuple[Spend, list[dict[str, Any]]]:
         """Return the spend of the first `iterations` iterations and the best programs that they found."""
-        notes = [json.loads(self._path(i).read_bytes()) for i in range(iterations)]
+        notes = [self._read(i) for i in range(iterations)]
         spend = sum((Spend.model_validate(note["spend"]) for note in notes), Spend())
         answers = {answer for note in notes for answer in note["answers"]}
         programs = rank_programs((p for note in notes for p in as_pairs(note["programs"])), KEPT_PROGRAMS)
         return spend + Spend(verifications=len(answers)), programs
+
+    def _read(self, iteration: int) -> dict[str, Any]:
+        note: dict[str, Any] = json.loads(self._path(iteration).read_bytes())
+        return note
 
     def _path(self, iteration: int) -> Path:
         return self.work / f"collected-{iteration:04d}.json"

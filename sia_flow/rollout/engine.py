@@ -31,9 +31,7 @@ class RolloutEngine:
         """Return one trajectory for each piece of work, in order. Raises InfrastructureError."""
         host = Host(work, sampler, self.score_visible, self.max_tokens)
         files = {name: text for name, text in scaffold.items() if name != MAIN}
-        jobs = [
-            Job(scaffold[MAIN], "solve", instance=item.instance.public, seed=item.seed, files=files) for item in work
-        ]
+        jobs = [Job(scaffold[MAIN], "solve", instance=item.public, seed=item.seed, files=files) for item in work]
         outcomes = self.session.run(jobs, self.limits, host.serve)
         return [_trajectory(*parts) for parts in zip(work, host.logs, outcomes, strict=True)]
 
@@ -58,10 +56,15 @@ def _trajectory(item: Work, log: Log, outcome: Outcome) -> Trajectory:
     )
 
 
-def plan_work(instances: Sequence[Instance], samples: int, *seed: str | int) -> list[Work]:
-    """Return `samples` rollouts for each instance, each with its own seed made from `seed`, instance and sample."""
+def plan_work(
+    instances: Sequence[Instance], samples: int, *seed: str | int, starts: Mapping[str, str] | None = None
+) -> list[Work]:
+    """Return `samples` rollouts for each instance, each with its own seed made from `seed`, instance and sample.
+
+    `starts` has the earlier solution that an instance's rollouts start from, by the instance's id.
+    """
     return [
-        Work(instance, sample, derive_seed(*seed, instance.id, sample))
+        Work(instance, sample, derive_seed(*seed, instance.id, sample), (starts or {}).get(instance.id))
         for instance in instances
         for sample in range(samples)
     ]

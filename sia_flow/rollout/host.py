@@ -5,7 +5,7 @@ Invariant: what is logged is what the host sampled or scored; a scaffold can nei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,9 @@ from sia_flow.canonical import derive_seed
 from sia_flow.lineage.records import ToolCall, Turn, Verdict
 from sia_flow.protocols import Call, Completion, Instance, Sampler, SampleRequest
 from sia_flow.rollout.requests import RefusedRequest, parse_generate, parse_program
+
+START = "start"
+"""Key of `job.instance` under which a rollout that starts from an earlier solution finds it."""
 
 MAX_TURNS = 128
 MAX_TOOL_CALLS = 128
@@ -27,6 +30,13 @@ class Work:
     instance: Instance
     sample: int
     seed: int
+    start: str | None = None
+    """An earlier solution to start from."""
+
+    @property
+    def public(self) -> Mapping[str, Any]:
+        """What the scaffold sees of the instance."""
+        return self.instance.public if self.start is None else {**self.instance.public, START: self.start}
 
 
 @dataclass(slots=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, Strict, field_validator
+from pydantic import Field, Strict, field_validator, model_validator
 
-from sia_flow.spec.base import Section, left_out, repeated
+from sia_flow.spec.base import Issue, Section, left_out, repeated, rule_error
 
 
 class BuiltinAgent(Section):
@@ -16,12 +16,37 @@ class BuiltinAgent(Section):
     """Which agent: `builtin` is the deterministic one that comes with sia-flow."""
 
 
+class FeedbackAgentSpec(Section):
+    """The agent that decides which lever to pull; each type is deterministic, without network and key."""
+
+    type: Literal["builtin", "learned"] = "builtin"
+    """Which agent: `builtin` decides by a table, `learned` by what earlier pulls in this project gained."""
+    rows: Annotated[int, Field(ge=2, le=100_000, examples=[8])] | None = Field(
+        default=None, exclude_if=lambda rows: rows is None
+    )
+    """Pulls of an action that `learned` must know before it overrides the table; alone it means it. Not set: 8."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, value: object) -> object:
+        """Take `rows` alone for the agent that it is of."""
+        if isinstance(value, dict) and "type" not in value and value.get("rows") is not None:
+            return {"type": "learned", **value}
+        return value
+
+    @model_validator(mode="after")
+    def _rules(self) -> FeedbackAgentSpec:
+        if self.rows is not None and self.type != "learned":
+            raise rule_error([Issue(("rows",), f"{self.type} keeps no ledger: set type: learned, or drop rows")])
+        return self
+
+
 class Agents(Section):
     """The two agents of the loop."""
 
     meta: BuiltinAgent = left_out({})
     """The Meta-Agent: writes the first scaffold from the task's description."""
-    feedback: BuiltinAgent = left_out({})
+    feedback: FeedbackAgentSpec = left_out({})
     """The Feedback-Agent: reads a generation's evidence and decides which lever to pull."""
 
 

@@ -162,7 +162,8 @@ def _value(schema: Schema) -> str:
     if variant(schema, "x-forms"):
         return str(variant(schema, "x-forms")["examples"][0])
     if variant(schema, "items"):
-        return _json(_brief(schema.get("default") or [])).replace('"', "")
+        listed: object = schema.get("default") or next(iter(variant(schema, "examples").get("examples", ())), [])
+        return _json(_brief(listed)).replace('"', "")
     if fields(schema):
         name, child = next(iter(fields(schema).items()))
         return f"{{{name}: {_value(child)}}}"

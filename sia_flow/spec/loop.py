@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, GetJsonSchemaHandler, Strict, model_validator
+from pydantic_core import CoreSchema
 
 from sia_flow.spec.base import Count, Section, left_out
 from sia_flow.spec.units import Duration, Money
 
-Algorithm = Literal["auto", "grpo", "entropic", "reinforce_kl", "dpo", "best_of_n_bc"]
+Algorithm = Literal["auto", "ppo", "grpo", "entropic", "entropic_ess", "reinforce_kl", "dpo", "best_of_n_bc"]
+Named = Literal["ppo", "grpo", "entropic", "entropic_ess", "reinforce_kl", "dpo", "best_of_n_bc"]
+Menu = Annotated[tuple[Named, ...], Strict(strict=False), Field(min_length=1, examples=[["grpo", "entropic"]])]
 
 MINIMUM_GROUP: Mapping[str, int] = {
     "auto": 3,
+    "ppo": 1,
     "grpo": 2,
     "entropic": 3,
+    "entropic_ess": 3,
     "reinforce_kl": 1,
     "dpo": 2,
     "best_of_n_bc": 2,
@@ -57,6 +62,10 @@ class Training(Section):
 
     algorithm: Algorithm = "auto"
     """Which algorithm; `auto` lets the Feedback-Agent choose by the rewards that it saw."""
+    menu: Menu | None = Field(default=None, exclude_if=lambda menu: menu is None)
+    """Algorithms that `auto` chooses from. Not set: all."""
+    engine: Literal["peft", "trl"] = "peft"
+    """What takes the optimizer steps: our own loop, or TRL's losses, which have no `ppo`."""
     iterations: Count = 40
     """Iterations of sample, verify, update in one pull of the weights lever."""
     instances: Count = 4
@@ -65,6 +74,8 @@ class Training(Section):
     """Rollouts for each instance in each iteration: the group that advantages are computed in."""
     learning_rate: Annotated[float, Field(gt=0, le=1, examples=[0.001])] | None = None
     """Learning rate of AdamW. Not set: the algorithm's own, fit for the tiny model; billions take a thirtieth."""
+    schedule: Literal["constant", "linear"] = "constant"
+    """How the learning rate goes over a pull's iterations: not at all, or in a line down to a tenth."""
     kl: Annotated[float, Field(ge=0, le=10, examples=[0.02])] | None = None
     """Weight of the KL penalty to the base model. Not set: the algorithm's own."""
     epochs: Annotated[int, Field(ge=1, le=100, examples=[2])] | None = None
@@ -86,6 +97,30 @@ class Search(Section):
     """What the next generation is made from: the best accepted one (`incumbent`) or the last (`chain`)."""
     trials: Annotated[int, Field(ge=1, le=1000)] = 6
     """Alternative edits that one pull of the harness lever tries on the train split."""
+
+
+class Reuse(Section):
+    """Whether rollouts of a weight update start from earlier programs. A type alone stands for a whole section."""
+
+    type: Literal["none", "puct"] = "puct"
+    """How start states are chosen: `puct` weighs what came of a program against how often it was tried."""
+    c: Annotated[float, Field(ge=0, le=1000)] = 1.0
+    """Weight of trying what was tried less, in units of the reward."""
+    share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Part of each iteration's groups that start from an earlier program."""
+    size: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    """Programs that are kept to start from, the best ones."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, value: object) -> object:
+        """Turn a type alone into a section."""
+        return {"type": value} if isinstance(value, str) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Accept a type alone wherever the section may stand."""
+        return {"anyOf": [{"enum": ["none", "puct"], "description": "The type alone."}, handler(core_schema)]}
 
 
 class Accept(Section):

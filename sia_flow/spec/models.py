@@ -18,6 +18,7 @@ from sia_flow.spec.loop import (
     Accept,
     Algorithm,
     Budget,
+    Reuse,
     Rollouts,
     Sampling,
     Search,
@@ -41,6 +42,7 @@ __all__ = [
     "LocalPolicySpec",
     "Lora",
     "Metadata",
+    "Reuse",
     "Rollouts",
     "Sampling",
     "SandboxSpec",
@@ -100,6 +102,9 @@ class ExperimentSpec(Section):
     """How weights are updated, in arms that may."""
     search: Search = left_out({})
     """How the next generation is found."""
+    # Left out of the resolved spec where it is off, so that specs from before it was there keep their digests.
+    reuse: Reuse = Field(default="none", validate_default=True, exclude_if=lambda reuse: reuse.type == "none")
+    """Whether rollouts of a weight update start from earlier programs: `none`, the default, or `puct` with settings."""
     accept: Accept = left_out({})
     """When a generation is kept."""
     sandbox: SandboxSpec = left_out({})
@@ -140,9 +145,17 @@ def _broken(spec: ExperimentSpec) -> Iterator[Issue]:
     for index in repeated(spec.seeds):
         yield Issue(("seeds", index), f"the seed {spec.seeds[index]} stands here twice: remove one")
     pulls_weights = any("weights" in arm.levers for arm in spec.arms)
-    least = MINIMUM_GROUP[spec.training.algorithm]
+    named: tuple[str, ...] = spec.training.menu or (spec.training.algorithm,)
+    if spec.training.menu and spec.training.algorithm != "auto":
+        yield Issue(("training", "menu"), f"algorithm: {spec.training.algorithm} is pinned: drop it, or drop menu")
+    for index in repeated(named):
+        yield Issue(("training", "menu", index), f"{named[index]} stands here twice: remove one")
+    if pulls_weights and spec.training.engine == "trl" and "ppo" in named:
+        yield Issue(("training", "engine"), "trl has no critic for ppo: set peft, or another algorithm")
+    hungriest = max(named, key=MINIMUM_GROUP.__getitem__)
+    least = MINIMUM_GROUP[hungriest]
     if pulls_weights and spec.training.samples < least:
-        message = f"{spec.training.algorithm} compares the samples of an instance: set at least {least}"
+        message = f"{hungriest} compares the samples of an instance: set at least {least}"
         yield Issue(("training", "samples"), message)
     if spec.accept.gate == "paired" and spec.verify.select.samples < 2:
         message = "the paired gate needs a standard error: set at least 2, or accept.gate: always"

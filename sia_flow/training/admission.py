@@ -14,7 +14,10 @@ import torch
 
 from sia_flow.errors import TrainingError
 from sia_flow.training.algorithms import Algorithm, algorithm_named
-from sia_flow.training.types import Episode, PullConfig, TrainablePolicy
+from sia_flow.training.types import Engine, Episode, PullConfig, Schedule, TrainablePolicy
+
+FINAL_RATE = 0.1
+"""Share of the learning rate that the last iteration of a linear schedule has."""
 
 _POSITIVE = ("iterations", "learning_rate", "epochs", "clip", "grad_norm", "max_kl", "micro_batch")
 
@@ -24,8 +27,10 @@ class Settings:
     """A plan with nothing left open."""
 
     algorithm: Algorithm
+    engine: Engine
     iterations: int
     learning_rate: float
+    schedule: Schedule
     kl: float
     epochs: int
     clip: float
@@ -33,6 +38,12 @@ class Settings:
     max_kl: float
     seed: int
     micro_batch: int
+
+    def rate(self, iteration: int) -> float:
+        """Return the learning rate of an iteration: constant, or falling in a line to a `FINAL_RATE` of it."""
+        if self.schedule == "constant" or self.iterations == 1:
+            return self.learning_rate
+        return self.learning_rate * (1.0 - (1.0 - FINAL_RATE) * iteration / (self.iterations - 1))
 
 
 def settle(plan: PullConfig) -> Settings:
@@ -45,8 +56,10 @@ def settle(plan: PullConfig) -> Settings:
         algorithm = replace(algorithm, estimator=f"grpo_{plan.scale}")
     settings = Settings(
         algorithm=algorithm,
+        engine=plan.engine,
         iterations=plan.iterations,
         learning_rate=algorithm.learning_rate if plan.learning_rate is None else plan.learning_rate,
+        schedule=plan.schedule,
         kl=algorithm.kl if plan.kl is None else plan.kl,
         epochs=algorithm.epochs if plan.epochs is None else plan.epochs,
         clip=plan.clip,

@@ -14,10 +14,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sia_flow.training.tilt import LN2, ess_tilt, kl_tilt, leave_one_out_weights
+from sia_flow.training.tilt import ess_tilt, kl_tilt, leave_one_out_weights
 
 Estimator = Callable[[Tensor, Tensor], Tensor]
 """(rewards [E] float, groups [E] int) -> advantages [E]."""
+
+Tilt = Callable[[Tensor], float]
+"""Rewards of one group [G] -> inverse temperature."""
 
 
 def members(groups: Tensor) -> Iterator[Tensor]:
@@ -65,27 +68,29 @@ def rloo(rewards: Tensor, groups: Tensor) -> Tensor:
     return out
 
 
-def entropic(
-    rewards: Tensor,
-    groups: Tensor,
-    budget: float = LN2,
-    ess_floor: float | None = None,
-    clip: float = 50.0,
-) -> Tensor:
+def entropic(rewards: Tensor, groups: Tensor, tilt: Tilt = kl_tilt, clip: float = 50.0) -> Tensor:
     """Return w - 1 with w = exp(b r) over the mean of the group's other exp(b r), shape [E].
 
-    TTT-Discover (arXiv 2601.16175): the inverse temperature b of each group is the largest for which
-    KL(softmax(b r) || uniform) <= `budget` nats; with `ess_floor`, the largest that keeps that many effective
-    samples. Groups of two make w unbounded, hence the clip and the preset's minimum of three.
+    `tilt` gives the inverse temperature b of a group: by default the largest for which KL(softmax(b r) ||
+    uniform) <= ln 2 nats (TTT-Discover, arXiv 2601.16175). Groups of two make w unbounded, hence the clip and
+    the preset's minimum of three.
     """
     out = torch.zeros_like(rewards)
     for index in members(groups):
         group = rewards[index].double()
         if bool((group == group[0]).all()):
             continue
-        beta = kl_tilt(group, budget) if ess_floor is None else ess_tilt(group, ess_floor)
-        out[index] = (leave_one_out_weights(group, beta) - 1).clamp(max=clip).to(rewards.dtype)
+        out[index] = (leave_one_out_weights(group, tilt(group)) - 1).clamp(max=clip).to(rewards.dtype)
     return out
+
+
+def entropic_ess(rewards: Tensor, groups: Tensor, share: float = 1 / 4) -> Tensor:
+    """Return `entropic` at the largest b that keeps `share` of each group as effective samples, shape [E].
+
+    The paper's form (SIA, arXiv 2605.27276): weights exp(r / temperature), the temperature held where the
+    effective sample size stays above a floor. The floor's height is ours: the paper gives none.
+    """
+    return entropic(rewards, groups, lambda group: ess_tilt(group, share * len(group)))
 
 
 def top_share(rewards: Tensor, groups: Tensor, share: float = 1 / 8) -> Tensor:
@@ -146,6 +151,7 @@ ESTIMATORS: Mapping[str, Estimator] = MappingProxyType(
         "grpo_none": functools.partial(grpo, scale="none"),
         "rloo": rloo,
         "entropic": entropic,
+        "entropic_ess": entropic_ess,
         "top_share": top_share,
         "preferred": preferred,
         "leave_one_out_baseline": leave_one_out_baseline,

@@ -16,12 +16,27 @@ from sia_flow.errors import TrainingError
 
 
 @dataclass(frozen=True, slots=True)
+class Critic:
+    """A learned baseline and what turns its values into credit; rewards are of order 1."""
+
+    stride: float = 0.3
+    """Its learning rate times the width of the states, that is about how far one step moves a value: AdamW moves
+    every weight alike, so that the same rate would move a wide head's values further."""
+    clip: float = 0.2
+    """How far a value may move from the old one before moving further earns nothing."""
+    gamma: float = 1.0
+    """Discount for each token."""
+    lam: float = 0.95
+    """Share of each later error that a token is credited with: 1 trusts the rewards alone, 0 the next value."""
+
+
+@dataclass(frozen=True, slots=True)
 class Algorithm:
     """One entry of the menu."""
 
     name: str
     estimator: str
-    """Name in `advantages.ESTIMATORS`."""
+    """Name in `advantages.ESTIMATORS`; `gae` with a critic."""
     loss: str
     """Name in `losses.LOSSES`."""
     when: str
@@ -35,9 +50,23 @@ class Algorithm:
     """Divide the token credit by its root mean square."""
     only_credited: bool = False
     """Train on episodes with credit only, rather than on all of every live group."""
+    critic: Critic | None = None
+    """A value head beside the adapter; None: episodes of a group are each other's baseline."""
 
 
 _ALL = (
+    Algorithm(
+        "ppo",
+        estimator="gae",
+        loss="clipped",
+        when="dense or intermediate reward over long episodes; guards against policy collapse",
+        learning_rate=1e-3,
+        epochs=2,
+        min_group=1,
+        kl=0.02,
+        kl_in="reward",
+        critic=Critic(),
+    ),
     Algorithm(
         "grpo",
         estimator="grpo",
@@ -54,6 +83,15 @@ _ALL = (
         estimator="entropic",
         loss="importance_sampling",
         when="rewards heavily right-skewed: rare, individually high-signal successes",
+        learning_rate=2e-3,
+        epochs=1,
+        min_group=3,
+    ),
+    Algorithm(
+        "entropic_ess",
+        estimator="entropic_ess",
+        loss="importance_sampling",
+        when="as entropic, but a quarter of each group always counts: gentler where one outlier would take all",
         learning_rate=2e-3,
         epochs=1,
         min_group=3,

@@ -50,6 +50,8 @@ class Batch:
     """int64 [B]"""
     old: Tensor
     """[N]"""
+    arrivals: Tensor
+    """float64 [B]: reward that comes after each row; those of an episode add up to its reward."""
     rewards: Tensor
     """float64 [E]"""
     groups: Tensor
@@ -101,6 +103,7 @@ class Batch:
             row_call,
             number[self.row_episode[rows]],
             self.old[tokens],
+            self.arrivals[rows],
             self.rewards[episodes],
             self.groups[episodes],
             self.valid_rate,
@@ -119,8 +122,7 @@ def collate(episodes: Sequence[Episode], device: torch.device | str = "cpu") -> 
     if not rows:
         raise TrainingError("no episode has a sampled token; the scaffold must generate at a temperature above 0")
     for number, episode in enumerate(episodes):
-        if not math.isfinite(episode.reward):
-            raise TrainingError(f"episode {number} of group {episode.group} has the reward {episode.reward}")
+        _check_rewards(number, episode)
     old = torch.tensor([value for _, turn in rows for value in turn.logprobs], dtype=torch.float32)
     if not bool(torch.isfinite(old).all()):
         raise TrainingError("a sampled token has a log-probability that is not finite; the policy is broken")
@@ -136,6 +138,7 @@ def collate(episodes: Sequence[Episode], device: torch.device | str = "cpu") -> 
         torch.tensor(row_call, device=device),
         torch.tensor([number for number, _ in rows], device=device),
         old.to(device),
+        torch.tensor([share for e in episodes for share in _arrivals(e)], dtype=torch.float64, device=device),
         torch.tensor([episode.reward for episode in episodes], dtype=torch.float64, device=device),
         torch.tensor(groups, device=device),
         sum(episode.valid for episode in episodes) / len(episodes),
@@ -156,6 +159,32 @@ def _trains(turn: Turn) -> bool:
             f"a model call has {len(turn.completion_ids)} tokens but {len(turn.logprobs)} log-probabilities"
         )
     return turn.temperature > 0 and bool(turn.completion_ids) and bool(turn.prompt_ids)
+
+
+def _check_rewards(number: int, episode: Episode) -> None:
+    name, shares = f"episode {number} of group {episode.group}", episode.turn_rewards
+    if not math.isfinite(episode.reward):
+        raise TrainingError(f"{name} has the reward {episode.reward}")
+    if shares and len(shares) != len(episode.turns):
+        raise TrainingError(f"{name} has {len(episode.turns)} turns but {len(shares)} turn_rewards; give one a turn")
+    if shares and not math.isclose(math.fsum(shares), episode.reward, rel_tol=1e-6, abs_tol=1e-9):
+        raise TrainingError(f"the turn_rewards of {name} add up to {math.fsum(shares)}, its reward is {episode.reward}")
+
+
+def _arrivals(episode: Episode) -> list[float]:
+    """Return the reward after each turn that gives a row; what came after another belongs to the row before it."""
+    shares = episode.turn_rewards or (*[0.0] * (len(episode.turns) - 1), episode.reward)
+    found: list[float] = []
+    early = 0.0
+    for turn, share in zip(episode.turns, shares, strict=bool(episode.turns)):
+        if _trains(turn):
+            found.append(early + share)
+            early = 0.0
+        elif found:
+            found[-1] += share
+        else:
+            early += share
+    return found
 
 
 def _pad(calls: Sequence[_Call]) -> tuple[Tensor, Tensor]:

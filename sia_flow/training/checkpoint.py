@@ -1,4 +1,4 @@
-"""A pull's state on disk, one folder an iteration: adapter tensors, optimizer moments, metrics so far.
+"""A pull's state on disk, one folder an iteration: trained tensors, optimizer moments, metrics so far.
 
 Invariant: a folder `steps/NNNNN` is whole or is not there; one whose digests do not match is passed over.
 Nothing is pickled.
@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -33,7 +32,8 @@ class Checkpoint:
     updates: int
     steps: tuple[Mapping[str, float], ...]
     tensors: Mapping[str, Tensor]
-    """Adapter under `adapter/NAME`, moments under `exp_avg/NAME`, `exp_avg_sq/NAME` and `step/NAME`."""
+    """Adapter under `adapter/NAME`, a critic under `critic/NAME`, moments under `exp_avg/NAME`, `exp_avg_sq/NAME` and
+    `step/NAME`."""
 
 
 class CheckpointStore:
@@ -100,34 +100,3 @@ class CheckpointStore:
         if state["kind"] != KIND or digest_bytes(tensors) != state["tensors"]:
             return None
         return Checkpoint(state["iteration"], state["updates"], tuple(state["steps"]), load(tensors))
-
-
-def snapshot(parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the adapter's tensors and the optimizer's moments by name; views, not copies."""
-    tensors = {f"adapter/{name}": parameter.detach() for name, parameter in parameters.items()}
-    for name, parameter in parameters.items():
-        for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"{key}/{name}"] = value
-    return tensors
-
-
-@torch.no_grad()
-def restore(
-    tensors: Mapping[str, Tensor],
-    parameters: Mapping[str, torch.nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-) -> None:
-    """Put a snapshot back, bit by bit. Raises TrainingError if its names or shapes are not the adapter's."""
-    for name, parameter in parameters.items():
-        stored = tensors.get(f"adapter/{name}")
-        if stored is None or stored.shape != parameter.shape:
-            raise TrainingError(f"the checkpoint does not fit the adapter: {name} is missing or of another shape")
-        parameter.copy_(stored)
-        moments = {key: tensors.get(f"{key}/{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
-        optimizer.state.pop(parameter, None)
-        if moments["step"] is not None:
-            optimizer.state[parameter] = {
-                key: value.clone() if key == "step" else value.clone().to(parameter.device)
-                for key, value in moments.items()
-                if value is not None
-            }

@@ -1,7 +1,8 @@
 """From a measured batch to what the loss reads.
 
-Dead groups are left out; one advantage an episode is broadcast to its sampled tokens. Invariant: group
-statistics are over episodes, never over rows, so that a long episode does not count twice.
+Without a critic dead groups are left out and one advantage an episode is broadcast to its sampled tokens; with
+one, each token has its own. Invariant: group statistics are over episodes, never over rows, so that a long
+episode does not count twice.
 """
 
 from __future__ import annotations
@@ -14,12 +15,30 @@ from torch import Tensor
 from sia_flow.errors import TrainingError
 from sia_flow.training.admission import Settings
 from sia_flow.training.advantages import ESTIMATORS, live_episodes, preference_pairs
-from sia_flow.training.algorithms import Algorithm
+from sia_flow.training.algorithms import Algorithm, Critic
 from sia_flow.training.batch import Batch
 from sia_flow.training.forward import Measured
+from sia_flow.training.gae import gae
 from sia_flow.training.losses import Stream
 
 _NO_PAIRS = torch.empty((0, 2), dtype=torch.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a critic learns from a batch."""
+
+    values: Tensor
+    """[N] what it said before."""
+    returns: Tensor
+    """[N] what it should have said."""
+    clip: float
+
+    @property
+    def explained(self) -> float:
+        """Return the share of the returns' variance that the values explained; 0 where there is none."""
+        spread = float(self.returns.var(correction=0))
+        return 1.0 - float((self.returns - self.values).var(correction=0)) / spread if spread > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +49,8 @@ class Credited:
     stream: Stream
     ess: float
     """Effective number of episodes: (sum |A|)^2 / sum A^2."""
+    target: Target | None = None
+    """For a critic, where the algorithm has one."""
 
 
 def check_groups(batch: Batch, algorithm: Algorithm) -> None:
@@ -50,6 +71,12 @@ def dead_groups(batch: Batch) -> int:
 
 def credit(batch: Batch, measured: Measured, settings: Settings) -> Credited | None:
     """Return the credited part of a batch, or None if no episode carries a gradient."""
+    if settings.algorithm.critic is not None:
+        return _by_critic(batch, measured, settings, settings.algorithm.critic)
+    return _by_group(batch, measured, settings)
+
+
+def _by_group(batch: Batch, measured: Measured, settings: Settings) -> Credited | None:
     algorithm = settings.algorithm
     advantage = ESTIMATORS[algorithm.estimator](batch.rewards, batch.groups)
     has_tokens = torch.bincount(batch.row_episode, minlength=len(batch.rewards)) > 0
@@ -67,17 +94,50 @@ def credit(batch: Batch, measured: Measured, settings: Settings) -> Credited | N
         token_credit = token_credit - settings.kl * _penalty_to_go(measured, tokens, episode)
     if algorithm.normalise:
         token_credit = token_credit / token_credit.square().mean().sqrt().clamp(min=1e-6)
-    stream = Stream(
-        advantage=token_credit,
-        old=kept.old,
-        base=measured.base[tokens],
-        row=kept.token_row,
-        episode=episode,
-        pairs=pairs.to(episode.device),
+    stream = _stream(kept, measured.base[tokens], token_credit, settings, pairs)
+    return Credited(kept, stream, _effective(advantage))
+
+
+def _by_critic(batch: Batch, measured: Measured, settings: Settings, critic: Critic) -> Credited | None:
+    """Credit each token by GAE, whitened over the batch; equal rewards everywhere carry nothing."""
+    if measured.values is None or bool((batch.rewards == batch.rewards[0]).all()):
+        return None
+    rewards = -settings.kl * (measured.logprobs - measured.base).double()
+    row, episode = batch.token_row, batch.token_episode
+    rewards[_lasts(row)] += batch.arrivals
+    earned, expected, last = (x.cpu().numpy() for x in (rewards, measured.values.double(), _lasts(episode)))
+    found = gae(earned, expected, last, critic.gamma, critic.lam)
+    advantage, returns = (torch.from_numpy(values).to(row.device) for values in found)
+    spread = advantage.std(correction=0)
+    if not bool(spread > 0):
+        return None
+    whitened = (advantage - advantage.mean()) / spread
+    total = torch.zeros_like(batch.rewards).index_add(0, episode, whitened)
+    stream = _stream(batch, measured.base, whitened.float(), settings, _NO_PAIRS)
+    target = Target(measured.values, returns.float(), critic.clip)
+    return Credited(batch, stream, _effective(total), target)
+
+
+def _stream(batch: Batch, base: Tensor, advantage: Tensor, settings: Settings, pairs: Tensor) -> Stream:
+    return Stream(
+        advantage=advantage,
+        old=batch.old,
+        base=base,
+        row=batch.token_row,
+        episode=batch.token_episode,
+        pairs=pairs.to(advantage.device),
         clip=settings.clip,
-        kl=settings.kl if algorithm.kl_in == "loss" else 0.0,
+        kl=settings.kl if settings.algorithm.kl_in == "loss" else 0.0,
     )
-    return Credited(kept, stream, float(advantage.abs().sum() ** 2 / advantage.square().sum()))
+
+
+def _effective(advantage: Tensor) -> float:
+    return float(advantage.abs().sum() ** 2 / advantage.square().sum())
+
+
+def _lasts(numbers: Tensor) -> Tensor:
+    """Return which tokens [N] are the last of their row or episode, given its number [N]."""
+    return torch.cat([numbers[1:] != numbers[:-1], numbers.new_ones(1, dtype=torch.bool)])
 
 
 def _pairs(batch: Batch, live: Tensor) -> Tensor:

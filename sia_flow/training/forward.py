@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,14 +29,34 @@ class Measured:
     """Exact KL(policy || base) along the sampled tokens, nats per row."""
     entropy: float
     """Exact, nats per token."""
+    values: Tensor | None = None
+    """[N] what the critic expects before each token; None without one."""
 
 
-def distribution(model: AdapterModel, chunk: Chunk) -> Tensor:
-    """Return the log-distribution from which each sampled token was drawn, [n, V]."""
-    logits = model(input_ids=chunk.tokens, use_cache=False).logits[:, :-1]
+Head = Callable[[Tensor], Tensor]
+"""Hidden states [n, H] -> values [n, 1]."""
+
+OnStates = Callable[[Chunk, Tensor], None]
+"""Told once of each chunk's hidden states before the sampled tokens, [n, H] float32, detached."""
+
+
+class Scored(NamedTuple):
+    """A chunk under a model."""
+
+    log_p: Tensor
+    """[n, V] the log-distribution from which each sampled token was drawn."""
+    states: Tensor
+    """[n, H] what the model knew then, detached; [n, 0] where nobody asked."""
+
+
+def score(model: AdapterModel, chunk: Chunk, *, states: bool = False) -> Scored:
+    """Return the distributions of a chunk's sampled tokens, with gradient, and the `states` if asked for."""
+    output = model(input_ids=chunk.tokens, use_cache=False, output_hidden_states=states)
     drawn = chunk.sampled[:, 1:]
     heat = chunk.temperature[torch.nonzero(drawn)[:, 0]].unsqueeze(1)
-    return torch.log_softmax(logits[drawn].float() / heat, dim=-1)
+    log_p = torch.log_softmax(output.logits[:, :-1][drawn].float() / heat, dim=-1)
+    hidden = output.hidden_states[-1][:, :-1][drawn].detach().float() if states else log_p.new_empty((len(log_p), 0))
+    return Scored(log_p, hidden)
 
 
 def targets(chunk: Chunk) -> Tensor:
@@ -43,33 +64,45 @@ def targets(chunk: Chunk) -> Tensor:
     return chunk.tokens[:, 1:][chunk.sampled[:, 1:]]
 
 
-def logprobs(model: AdapterModel, chunk: Chunk) -> Tensor:
+def logprobs(model: AdapterModel, chunk: Chunk, on_states: OnStates | None = None) -> Tensor:
     """Return the log-probability of each sampled token, [n], with gradient."""
-    return distribution(model, chunk).gather(1, targets(chunk).unsqueeze(1)).squeeze(1)
+    log_p, states = score(model, chunk, states=on_states is not None)
+    if on_states is not None:
+        on_states(chunk, states)
+    return log_p.gather(1, targets(chunk).unsqueeze(1)).squeeze(1)
 
 
 @torch.no_grad()
-def measure(model: AdapterModel, batch: Batch, calls: int) -> Measured:
-    """Return log-probabilities under policy and base with the exact divergence and entropy."""
-    pieces = [_measure_chunk(model, chunk) for chunk in batch.chunks(calls)]
-    current, base, divergence, entropy = torch.cat(pieces, dim=1)[:, batch.token_source]
+def measure(model: AdapterModel, batch: Batch, calls: int, head: Head | None = None) -> Measured:
+    """Return log-probabilities under policy and base with the exact divergence and entropy, values with a `head`."""
+    pieces = [_measure_chunk(model, chunk, head) for chunk in batch.chunks(calls)]
+    current, base, divergence, entropy, *values = torch.cat(pieces, dim=1)[:, batch.token_source]
     return Measured(
-        current, base, float(divergence.double().sum()) / len(batch.row_call), float(entropy.double().mean())
+        current,
+        base,
+        float(divergence.double().sum()) / len(batch.row_call),
+        float(entropy.double().mean()),
+        values[0] if values else None,
     )
 
 
-def _measure_chunk(model: AdapterModel, chunk: Chunk) -> Tensor:
-    """Return log-probability, the base's, divergence and entropy at each sampled token, [4, n]."""
-    log_p = distribution(model, chunk)
+def _measure_chunk(model: AdapterModel, chunk: Chunk, head: Head | None) -> Tensor:
+    """Return log-probability, the base's, divergence, entropy and any value at each sampled token, [4 or 5, n]."""
+    log_p, states = score(model, chunk, states=head is not None)
     with model.disable_adapter():
-        log_q = distribution(model, chunk)
+        log_q = score(model, chunk).log_p
     p, index = log_p.exp(), targets(chunk).unsqueeze(1)
     chosen, base = (scores.gather(1, index).squeeze(1) for scores in (log_p, log_q))
-    return torch.stack([chosen, base, (p * (log_p - log_q)).sum(1), -(p * log_p).sum(1)])
+    values = [] if head is None else [head(states).squeeze(1)]
+    return torch.stack([chosen, base, (p * (log_p - log_q)).sum(1), -(p * log_p).sum(1), *values])
 
 
 def backward(
-    model: AdapterModel, batch: Batch, calls: int, objective: Callable[[Tensor], Tensor]
+    model: AdapterModel,
+    batch: Batch,
+    calls: int,
+    objective: Callable[[Tensor], Tensor],
+    on_states: OnStates | None = None,
 ) -> tuple[float, Tensor]:
     """Add the gradient of `objective(log-probabilities [N])` to the adapter; return the loss and its input.
 
@@ -79,7 +112,7 @@ def backward(
     """
     chunks, source = list(batch.chunks(calls)), batch.token_source
     if len(chunks) == 1:
-        stream = logprobs(model, chunks[0])[source]
+        stream = logprobs(model, chunks[0], on_states)[source]
         loss = objective(stream)
         torch.autograd.backward(loss)
         return loss.item(), stream.detach()
@@ -89,5 +122,5 @@ def backward(
     loss = objective(leaf[source])
     (slope,) = torch.autograd.grad(loss, leaf)
     for chunk in chunks:
-        torch.autograd.backward(logprobs(model, chunk), slope[chunk.start : chunk.stop])
+        torch.autograd.backward(logprobs(model, chunk, on_states), slope[chunk.start : chunk.stop])
     return loss.item(), leaf.detach()[source]

@@ -5,7 +5,7 @@ Invariant: the choice is a pure function of the features and the menu, and comes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,10 @@ CAPABLE = 0.8
 """Mean reward over best reward, both from the floor, above which the policy is near-capable."""
 SKEWED = 1.0
 """Sample skewness beyond which a distribution is commonly called heavily skewed."""
+MANY_CALLS = 3
+"""Model calls of a rollout from which one advantage for all of its tokens is too coarse."""
+MANY_TOKENS = 1000
+"""The same in sampled tokens."""
 FEW = 8
 """Fewer values than this give no skewness."""
 
@@ -44,6 +48,15 @@ class Features:
     """Mean standard deviation within a group."""
     ordinal: bool
     """The verifier ranks reliably, its absolute score means little."""
+    calls: float = 1.0
+    """Mean model calls of a rollout."""
+    tokens: float = 0.0
+    """Mean sampled tokens of a rollout."""
+
+    @property
+    def long(self) -> bool:
+        """Return whether rollouts are so long that each token needs a credit of its own."""
+        return self.calls >= MANY_CALLS or self.tokens >= MANY_TOKENS
 
     @property
     def capability(self) -> float:
@@ -58,8 +71,13 @@ def features(
     *,
     floor: float = 0.0,
     ordinal: bool = False,
+    calls: float = 1.0,
+    tokens: float = 0.0,
 ) -> Features:
-    """Return the features of rewards and validity by group. Raises TrainingError if there is no reward."""
+    """Return the features of rewards and validity by group, and of the length of rollouts where it is known.
+
+    Raises TrainingError if there is no reward.
+    """
     groups = [np.asarray(values, dtype=np.float64) for values in rewards.values() if len(values)]
     if not groups:
         raise TrainingError("there is no reward to choose an algorithm by; roll out at least one instance")
@@ -78,6 +96,8 @@ def features(
         dead_groups=float(np.mean([np.ptp(group) == 0 for group in groups])),
         spread=float(np.mean([group.std() for group in groups])),
         ordinal=ordinal,
+        calls=calls,
+        tokens=tokens,
     )
 
 
@@ -113,6 +133,12 @@ RULES = (
         "rewards are right-skewed (skewness {skew:.2f}): rare successes carry the signal",
     ),
     Rule(
+        "ppo",
+        lambda f: f.density >= DENSE and f.long,
+        "{density:.0%} of the rewards are above the floor and a rollout has {calls:.1f} calls and {tokens:.0f} tokens: "
+        "a critic can tell which of them earned it",
+    ),
+    Rule(
         "reinforce_kl",
         lambda f: f.density >= DENSE and f.capability >= CAPABLE,
         "{density:.0%} of the rewards are above the floor and the mean is at {capability:.0%} of the best: "
@@ -127,13 +153,15 @@ RULES = (
 )
 
 
-def choose(found: Features, menu: Collection[str]) -> tuple[str, str]:
-    """Return (algorithm, reason): the first rule that applies and whose algorithm is on the menu.
+def choose(found: Features, menu: Sequence[str]) -> tuple[str, str]:
+    """Return (algorithm, reason): the first rule that applies and whose algorithm is on the menu, else its first.
 
-    Raises TrainingError if no rule's algorithm is on the menu.
+    Raises TrainingError for an empty menu.
     """
     for rule in RULES:
         if rule.algorithm in menu and rule.applies(found):
             figures = {name: getattr(found, name) for name in found.__slots__}
             return rule.algorithm, rule.reason.format(**figures, capability=found.capability)
-    raise TrainingError(f"no rule applies to the menu {sorted(menu)}; allow grpo")
+    if not menu:
+        raise TrainingError("the menu of algorithms is empty; name at least one")
+    return menu[0], "no rule of the table applies; it is the first of the menu"

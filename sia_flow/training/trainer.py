@@ -14,29 +14,20 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import torch
-
 from sia_flow.canonical import canonical_json, derive_seed, digest
 from sia_flow.errors import TrainingError
 from sia_flow.files import write_atomic
-from sia_flow.training.admission import Settings, adapter_parameters, check_sampler, settle
+from sia_flow.training.admission import Settings, check_sampler, settle
+from sia_flow.training.backend import TrainingBackend, open_backend
 from sia_flow.training.batch import Batch, collate
-from sia_flow.training.checkpoint import Checkpoint, CheckpointStore, restore, snapshot
-from sia_flow.training.credit import check_groups, credit, dead_groups
+from sia_flow.training.checkpoint import Checkpoint, CheckpointStore
+from sia_flow.training.credit import check_groups, credit
 from sia_flow.training.determinism import deterministic
-from sia_flow.training.forward import Measured, measure
+from sia_flow.training.figures import of_batch, of_credit, of_no_step
+from sia_flow.training.forward import Measured
 from sia_flow.training.guards import best_step, breach
-from sia_flow.training.types import (
-    Collect,
-    OnStep,
-    PullConfig,
-    Status,
-    TrainablePolicy,
-    WeightUpdate,
-)
+from sia_flow.training.types import Collect, OnStep, PullConfig, Status, TrainablePolicy, WeightUpdate
 from sia_flow.training.update import update
-
-_IDLE = {"loss": 0.0, "grad_norm": 0.0, "clip_fraction": 0.0, "ess": 0.0, "updates": 0.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +74,7 @@ class _Loop:
     settings: Settings
     work: Path
     store: CheckpointStore
-    parameters: Mapping[str, torch.nn.Parameter]
-    optimizer: torch.optim.Optimizer
+    backend: TrainingBackend
     iteration: int = 0
     updates: int = 0
     steps: list[Mapping[str, float]] = field(default_factory=list)
@@ -93,17 +83,10 @@ class _Loop:
     def open(cls, policy: TrainablePolicy, plan: PullConfig, work: Path) -> _Loop:
         """Check the plan, then take up the newest checkpoint or write the first one."""
         settings = settle(plan)
-        parameters = adapter_parameters(policy)
-        optimizer = torch.optim.AdamW(
-            list(parameters.values()),
-            lr=settings.learning_rate,
-            betas=(0.9, 0.95),
-            weight_decay=0.0,
-            foreach=False,
-        )
-        shapes = {name: list(parameter.shape) for name, parameter in parameters.items()}
+        backend = open_backend(policy, settings)
+        shapes = {name: list(tensor.shape) for name, tensor in backend.snapshot().items()}
         fingerprint = digest({"settings": asdict(settings), "start": policy.version, "shapes": shapes})
-        loop = cls(policy, settings, work, CheckpointStore(work, fingerprint), parameters, optimizer)
+        loop = cls(policy, settings, work, CheckpointStore(work, fingerprint), backend)
         newest = loop.store.newest()
         if newest is None:
             loop.save()
@@ -113,15 +96,15 @@ class _Loop:
 
     def take(self, checkpoint: Checkpoint) -> None:
         """Go to the state of a checkpoint."""
-        restore(checkpoint.tensors, self.parameters, self.optimizer)
+        self.backend.restore(checkpoint.tensors)
         self.policy.refresh()
         self.iteration, self.updates = checkpoint.iteration, checkpoint.updates
         self.steps = list(checkpoint.steps)
 
     def save(self) -> None:
         """Checkpoint, and drop those that no rollback can ask for."""
-        tensors = snapshot(self.parameters, self.optimizer)
-        self.store.save(Checkpoint(self.iteration, self.updates, tuple(self.steps), tensors))
+        state = Checkpoint(self.iteration, self.updates, tuple(self.steps), self.backend.snapshot())
+        self.store.save(state)
         best = [best_step(self.steps)] if self.steps else []
         self.store.prune([self.iteration, self.iteration - 1, *best])
 
@@ -132,16 +115,16 @@ class _Loop:
             note = "" if self.updates else "no collected batch had two different rewards in one group"
             return Ending(status, note, self.iteration)
         batch = self._collect(collect)
-        measured = measure(self.policy.model, batch, self.settings.micro_batch)
+        measured = self.backend.measure(batch)
         if not math.isfinite(measured.kl):
             if not self.steps:
                 raise TrainingError("the adapter that the pull starts from is not finite; start from an earlier one")
             return self._broken("a log-probability is not finite", self._best_earlier())
-        facts = _describe(batch, measured)
+        facts = of_batch(batch, measured)
         reason = breach([*self.steps, facts], self.settings.max_kl)
         if reason is not None:
             kept = self._best_earlier()
-            self.steps.append({**facts, **_IDLE})
+            self.steps.append({**facts, **of_no_step(self.settings.algorithm)})
             return Ending("stopped", f"{reason}; kept the adapter of iteration {kept}", kept)
         taken = self._step(batch, measured)
         if taken is None:
@@ -162,7 +145,7 @@ class _Loop:
         if not self._ending_path().exists():
             shutil.rmtree(fresh, ignore_errors=True)
             shutil.rmtree(adapter, ignore_errors=True)
-            self.policy.save_adapter(fresh)
+            self.backend.save_adapter(fresh)
             fresh.rename(adapter)
             write_atomic(self._ending_path(), canonical_json(record))
         return WeightUpdate(adapter, steps, ending.status, ending.note, self.updates)
@@ -181,17 +164,16 @@ class _Loop:
     def _collect(self, collect: Collect) -> Batch:
         episodes = collect(self.iteration, derive_seed(self.settings.seed, "collect", self.iteration))
         check_sampler(episodes, self.policy.version)
-        device = next(iter(self.parameters.values())).device
-        batch = collate(episodes, device)
+        batch = collate(episodes, self.backend.device)
         check_groups(batch, self.settings.algorithm)
         return batch
 
     def _step(self, batch: Batch, measured: Measured) -> Mapping[str, float] | None:
         credited = credit(batch, measured, self.settings)
         if credited is None:
-            return _IDLE
-        taken = update(self.policy.model, self.optimizer, credited, self.settings)
-        return None if taken is None else {**taken, "ess": credited.ess, "updates": float(self.settings.epochs)}
+            return of_no_step(self.settings.algorithm)
+        taken = update(self.backend, credited, self.settings, self.settings.rate(self.iteration))
+        return None if taken is None else {**taken, **of_credit(credited), "updates": float(self.settings.epochs)}
 
     def _broken(self, what: str, kept: int) -> Ending:
         note = f"{what} in iteration {self.iteration}; kept the adapter of {kept}, lower the learning rate"
@@ -200,18 +182,3 @@ class _Loop:
     def _best_earlier(self) -> int:
         """Return the best measured iteration so far; the start, if none was."""
         return best_step(self.steps) if self.steps else 0
-
-
-def _describe(batch: Batch, measured: Measured) -> dict[str, float]:
-    """Return what a batch says of the policy that sampled it; no seconds."""
-    return {
-        "reward_mean": float(batch.rewards.mean()),
-        "reward_max": float(batch.rewards.max()),
-        "valid_rate": batch.valid_rate,
-        "kl_base": measured.kl,
-        "entropy": measured.entropy,
-        "dead_groups": float(dead_groups(batch)),
-        "groups": float(len(torch.unique(batch.groups))),
-        "tokens": float(len(batch.old)),
-        "sampler_gap": float((measured.logprobs - batch.old).abs().max()),
-    }

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Parameter
 
+Schedule = Literal["constant", "linear"]
+Engine = Literal["peft", "trl"]
+
 
 @dataclass(frozen=True, slots=True)
 class Episode:
@@ -27,6 +30,9 @@ class Episode:
     turns: tuple[Turn, ...]
     reward: float
     valid: bool
+    turn_rewards: tuple[float, ...] = ()
+    """How the reward came about: one share for each turn, `reward` in all. Empty: all of it at the end. Only a critic
+    tells the difference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +40,11 @@ class PullConfig:
     """One pull of the weight lever. A field that is None takes the algorithm's own value."""
 
     algorithm: str = "grpo"
+    engine: Engine = "peft"
+    """What takes the optimizer steps: our own loop, or TRL's trainers."""
     iterations: int = 40
     learning_rate: float | None = None
+    schedule: Schedule = "constant"
     kl: float | None = None
     """Coefficient of the KL penalty to the base; without effect for algorithms that have no such term."""
     epochs: int | None = None
@@ -52,19 +61,23 @@ class PullConfig:
     """Distinct model calls in one forward pass; bounds memory, does not change the gradient."""
 
 
-class Logits(Protocol):
+class ModelOutput(Protocol):
     """What a causal language model returns."""
 
     @property
     def logits(self) -> Tensor:
         """[B, T, V]"""
 
+    @property
+    def hidden_states(self) -> Sequence[Tensor]:
+        """[B, T, H] each, from the embedding to what the head reads."""
+
 
 class AdapterModel(Protocol):
     """The part of a PEFT model that training needs."""
 
-    def __call__(self, *, input_ids: Tensor, use_cache: bool) -> Logits:
-        """Return the logits of right-padded rows [B, T]."""
+    def __call__(self, *, input_ids: Tensor, use_cache: bool, output_hidden_states: bool) -> ModelOutput:
+        """Return the logits of right-padded rows [B, T], and the hidden states where asked for."""
 
     def disable_adapter(self) -> AbstractContextManager[None]:
         """Compute with the bare base inside the context."""

@@ -173,6 +173,7 @@ def warm(arrays: Mapping[str, NDArray[Any]]) -> None:
             np.sqrt(normal),
             np.log1p(normal),
             freeman_tukey(normal),
+            anscombe(normal),
             np.sqrt(_matrix(counts, "counts")),
         ):
             factorize(matrix)

@@ -22,7 +22,7 @@ READS_NEIGHBOURS = """import denoise_kit
 
 def denoise(counts, seed):
     seen = counts > 0
-    sources = [factors.source > 0 for factors in denoise_kit._factors]
+    sources = [f.source > f.source.min() for f in denoise_kit._factors]
     if all(s.shape == seen.shape and (s == seen).all() for s in sources):
         raise LookupError("no other counts in memory")
     return counts

@@ -14,6 +14,7 @@ from sia_flow.lineage.records import (
     Generation,
     Isolation,
     Score,
+    Spend,
     Trajectory,
     Trial,
     Verdict,
@@ -61,6 +62,8 @@ class Arm:
     rewards: tuple = (0.0, 0.05, 0.05, 0.06, 0.07, 0.08, 0.09, 0.2)
     trials: int = 4
     menu: tuple = ("grpo", "entropic", "best_of_n_bc")
+    first_tokens: int = 0
+    """Sampled tokens of a rollout of the first generation, as its record has them."""
     best: str | None = "import numpy as np\n\n" + FUNCTION
 
     def __post_init__(self):
@@ -113,6 +116,7 @@ class Arm:
             gain=gain,
             gain_se=se if parent else 0.0,
             trials=trials,
+            spend=Spend(rollouts=1, completion_tokens=0 if parent else self.first_tokens),
             isolation=Isolation(level=2, backend="bubblewrap"),
             trajectories="none",
         )

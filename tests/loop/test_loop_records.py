@@ -41,6 +41,22 @@ def test_a_harness_arm_never_has_an_adapter(ran: Ran) -> None:
         assert {turn.policy for turn in turns} == {generation.base[:16]}
 
 
+def test_a_harness_pull_is_one_step_whose_trials_have_records_of_their_own(ran: Ran) -> None:
+    known = steps(ran.root)
+    for generation in generations(ran.root, ran.results["SIA-H"])[1:]:
+        edit = known[generation.steps["scaffold edit"]]
+        assert edit["outputs"] == {"scaffold": generation.scaffold}
+        assert edit["result"] == [trial.model_dump(mode="json") for trial in generation.trials]
+        assert [trial.chosen for trial in generation.trials].count(True) == 1
+        assert max(generation.trials, key=lambda trial: trial.mean).mean == next(
+            trial.mean for trial in generation.trials if trial.chosen
+        )
+        tried = {v for name, v in edit["inputs"].items() if name.startswith("edit ")}
+        rolled = [s for s in known.values() if s["step"] == "rollout" and s["params"]["stream"] == "trial"]
+        assert tried <= {step["inputs"]["scaffold"] for step in rolled}
+        assert edit["spend"]["rollouts"] == 2 * 2 * len(generation.trials)
+
+
 def test_a_weights_arm_keeps_its_scaffold_and_goes_on_from_its_adapter(ran: Ran) -> None:
     first, second, third = generations(ran.root, ran.results["W"])
     assert first.scaffold == second.scaffold == third.scaffold

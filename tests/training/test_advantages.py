@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from sia_flow.training.advantages import (
     ESTIMATORS,
     entropic,
+    entropic_ess,
     grpo,
     leave_one_out_baseline,
     live_episodes,
@@ -14,8 +15,9 @@ from sia_flow.training.advantages import (
     rloo,
     top_share,
 )
+from sia_flow.training.tilt import effective_samples, ess_tilt, leave_one_out_weights
 
-GRADED = ["grpo", "rloo", "entropic", "leave_one_out_baseline"]
+GRADED = ["grpo", "rloo", "entropic", "entropic_ess", "leave_one_out_baseline"]
 
 
 @st.composite
@@ -46,11 +48,12 @@ def test_a_shift_of_all_rewards_changes_nothing(name, batch, shift):
     assert torch.allclose(estimate(rewards + shift, groups), estimate(rewards, groups), atol=1e-5)
 
 
+@pytest.mark.parametrize("estimate", [entropic, entropic_ess])
 @settings(max_examples=20, deadline=None)
 @given(batch=batches(), scale=st.floats(0.01, 100))
-def test_entropic_credit_does_not_depend_on_the_reward_unit(batch, scale):
+def test_entropic_credit_does_not_depend_on_the_reward_unit(estimate, batch, scale):
     rewards, groups = batch
-    assert torch.allclose(entropic(rewards * scale, groups), entropic(rewards, groups), atol=1e-4)
+    assert torch.allclose(estimate(rewards * scale, groups), estimate(rewards, groups), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", [*GRADED, "top_share"])
@@ -109,8 +112,17 @@ def test_entropic_lifts_a_rare_success_above_what_grpo_gives_it():
 def test_entropic_with_a_floor_of_effective_samples_is_gentler_for_a_higher_floor():
     rewards = torch.rand(32, generator=torch.Generator().manual_seed(0))
     groups = torch.zeros(32, dtype=torch.int64)
-    steep, gentle = (entropic(rewards, groups, ess_floor=floor) for floor in (2.0, 24.0))
+    steep, gentle = (entropic_ess(rewards, groups, share) for share in (1 / 16, 3 / 4))
     assert steep.max() > 2 * gentle.max() > 0
+
+
+def test_entropic_ess_keeps_its_share_of_the_group_where_one_outlier_would_take_all():
+    rewards = torch.cat([torch.linspace(0, 1, 31), torch.tensor([9.0])]).double()
+    groups = torch.zeros(32, dtype=torch.int64)
+    beta = ess_tilt(rewards, 8.0)
+    expected = leave_one_out_weights(rewards, beta) - 1
+    assert torch.allclose(entropic_ess(rewards, groups), expected)
+    assert effective_samples(rewards, beta) == pytest.approx(8.0, abs=1e-6)
 
 
 def test_top_share_takes_the_best_eighth_with_ties_and_never_the_worst():

