@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -33,17 +34,17 @@ def score_over_generations(
     baselines: Mapping[str, float] | None = None,
     split: Literal["train", "select"] = "select",
 ) -> Path:
-    """Draw the mean reward of each generation, a line an arm (mean over its seeds), and return `path`."""
-    figure, axes = canvas("generation", f"mean reward on {split}", whole=True)
+    """Draw the incumbent's reward, a line an arm (mean over its seeds), and a point a generation; return `path`."""
+    figure, axes = canvas("generation", f"incumbent's mean reward on {split}", whole=True)
     for colour, (arm, seeds) in zip(COLOURS * 4, _by_arm(lines).items(), strict=False):
         count = max(len(line.generations) for line in seeds)
-        columns = [[line.generations[i] for line in seeds if i < len(line.generations)] for i in range(count)]
-        points = [combine([getattr(g, split) for g in column]) for column in columns]
+        kept = [[getattr(g, split) for g in _incumbents(line.generations)] for line in seeds]
+        points = [combine([scores[i] for scores in kept if i < len(scores)]) for i in range(count)]
         _band(axes, list(range(count)), points, colour, _label(arm, seeds))
-        for index, column in enumerate(columns):
-            _mark(axes, index, points[index], column, colour)
+        for generation in (g for line in seeds for g in line.generations):
+            _mark(axes, generation, getattr(generation, split), colour)
     _levels(axes, baselines or {})
-    return save(figure, axes, path, "squares: weight updates; hollow: not kept; band: ±1 SE")
+    return save(figure, axes, path, "points: generations (squares: weight updates; hollow: not kept); band: ±1 SE")
 
 
 def score_over_spend(lines: Sequence[Line], path: Path, baselines: Mapping[str, float] | None = None) -> Path:
@@ -51,9 +52,10 @@ def score_over_spend(lines: Sequence[Line], path: Path, baselines: Mapping[str, 
     figure, axes = canvas("rollouts spent (all splits)", "incumbent's mean reward on select")
     for colour, (arm, seeds) in zip(COLOURS * 4, _by_arm(lines).items(), strict=False):
         for number, line in enumerate(seeds):
-            spent, scores = _incumbents(line.generations)
+            spent = list(accumulate(generation.spend.rollouts for generation in line.generations))
+            scores = [generation.select for generation in _incumbents(line.generations)]
             means = [score.mean for score in scores]
-            label = _label(arm, seeds) if number == 0 else None
+            label = arm if number == 0 else None
             axes.plot(spent, means, color=colour, drawstyle="steps-post", linewidth=1.8, label=label)
             low, high = ([s.mean + sign * s.se for s in scores] for sign in (-1, 1))
             axes.fill_between(spent, low, high, step="post", color=colour, alpha=0.15, linewidth=0)
@@ -105,15 +107,9 @@ def _label(arm: str, seeds: Sequence[Line]) -> str:
     return arm if len(seeds) == 1 else f"{arm} (mean of {len(seeds)} seeds)"
 
 
-def _incumbents(generations: Sequence[Generation]) -> tuple[list[int], list[Score]]:
-    spent: list[int] = []
-    scores: list[Score] = []
-    total = 0
-    for generation in generations:
-        total += generation.spend.rollouts
-        spent.append(total)
-        scores.append(generation.select if generation.accepted or not scores else scores[-1])
-    return spent, scores
+def _incumbents(generations: Sequence[Generation]) -> list[Generation]:
+    """Return the incumbent after each generation."""
+    return list(accumulate(generations, lambda kept, new: new if new.accepted else kept))
 
 
 def _band(axes: Axes, x: Sequence[int], points: Sequence[Estimate | None], colour: str, label: str) -> None:
@@ -125,19 +121,15 @@ def _band(axes: Axes, x: Sequence[int], points: Sequence[Estimate | None], colou
     axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
-def _mark(axes: Axes, x: int, point: Estimate | None, column: Sequence[Generation], colour: str) -> None:
-    if point is None:
-        return
-    weights = sum(bool(_algorithm(g)) for g in column) * 2 > len(column)
-    kept = sum(g.accepted for g in column) * 2 >= len(column)
+def _mark(axes: Axes, generation: Generation, score: Score, colour: str) -> None:
     axes.plot(
-        [x],
-        [point.mean],
-        "s" if weights else "o",
-        markersize=7,
+        [generation.index],
+        [score.mean],
+        "s" if _algorithm(generation) else "o",
+        markersize=5,
         color=colour,
-        markerfacecolor=colour if kept else "white",
-        markeredgewidth=1.6,
+        markerfacecolor=colour if generation.accepted else "white",
+        markeredgewidth=1.4,
     )
 
 

@@ -59,9 +59,9 @@ def test_seeds_of_an_arm_become_one_line(lines: list[Line], generation: Make, tm
 
 
 def test_the_incumbent_keeps_its_score_when_nothing_is_accepted(lines: list[Line]) -> None:
-    spent, scores = _incumbents(lines[0].generations)
-    assert spent == [256, 512, 768, 1024]
-    assert [score.mean for score in scores] == pytest.approx([0.06, 0.07, 0.07, 0.09])
+    kept = _incumbents(lines[0].generations)
+    assert [generation.index for generation in kept] == [0, 1, 1, 3]
+    assert [generation.select.mean for generation in kept] == pytest.approx([0.06, 0.07, 0.07, 0.09])
 
 
 def test_spend_and_training_are_drawn(lines: list[Line], tmp_path: Path) -> None:
