@@ -109,7 +109,11 @@ def _label(arm: str, seeds: Sequence[Line]) -> str:
 
 def _incumbents(generations: Sequence[Generation]) -> list[Generation]:
     """Return the incumbent after each generation."""
-    return list(accumulate(generations, lambda kept, new: new if new.accepted else kept))
+
+    def kept(best: Generation, new: Generation) -> Generation:
+        return new if new.accepted else best
+
+    return list(accumulate(generations, kept))
 
 
 def _band(axes: Axes, x: Sequence[int], points: Sequence[Estimate | None], colour: str, label: str) -> None:
