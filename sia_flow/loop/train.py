@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from sia_flow.training.types import Episode
 
 KEPT_PROGRAMS = 20
+PLANNED = {"algorithm", "menu", "iterations", "learning_rate", "kl"}
+"""Settings that a plan has in it, as the Feedback-Agent chose them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ def prepare_train(lab: Lab, agent: Agent, plan: WeightPlan, place: Place, earlie
         params={
             "plan": plan.model_dump(mode="json", exclude={"reason"}),
             "lora": lora.model_dump(mode="json"),
-            "training": training.model_dump(mode="json", exclude={"algorithm", "iterations", "learning_rate", "kl"}),
+            "training": training.model_dump(mode="json", exclude=PLANNED),
             "limits": lab.limits_digest,
             **reuse,
         },

@@ -64,7 +64,8 @@ class Training(Section):
     """Which algorithm; `auto` lets the Feedback-Agent choose by the rewards that it saw."""
     menu: Menu | None = Field(default=None, exclude_if=lambda menu: menu is None)
     """Algorithms that `auto` chooses from. Not set: all."""
-    engine: Literal["peft", "trl"] = "peft"
+    # Left out of the resolved spec where it is the default, so that records from before it was there keep their keys.
+    engine: Literal["peft", "trl"] = Field(default="peft", exclude_if=lambda engine: engine == "peft")
     """What takes the optimizer steps: our own loop, or TRL's losses, which have no `ppo`."""
     iterations: Count = 40
     """Iterations of sample, verify, update in one pull of the weights lever."""
