@@ -1,7 +1,7 @@
 """When a lever has stalled: the gains of its last pulls on select against their standard errors.
 
-Invariant: noise alone never counts as progress (a refused pull banks nothing), and one unlucky pull is no
-stall unless even its upper bound is below zero.
+Invariant: noise alone never counts as progress (a refused pull banks nothing), and with a patience of two or
+more one unlucky pull is no stall unless even its upper bound is below zero.
 """
 
 from __future__ import annotations
