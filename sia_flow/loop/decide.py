@@ -96,7 +96,8 @@ def _choose(
 ) -> tuple[str, str]:
     from sia_flow.training.select import choose, features
 
-    calls = fmean(len(t.turns) for t in trajectories)
+    # Completions that were asked for at once share their prompt and make an episode wider, not longer.
+    calls = fmean(len({turn.prompt_ids for turn in t.turns}) for t in trajectories)
     tokens = fmean(t.spend.completion_tokens for t in trajectories)
     found = features(rewards, valid, floor=lab.verifier.floor, calls=calls, tokens=tokens)
     return choose(found, names)

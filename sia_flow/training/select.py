@@ -49,7 +49,7 @@ class Features:
     ordinal: bool
     """The verifier ranks reliably, its absolute score means little."""
     calls: float = 1.0
-    """Mean model calls of a rollout."""
+    """Mean model calls of a rollout, one after the other."""
     tokens: float = 0.0
     """Mean sampled tokens of a rollout."""
 
