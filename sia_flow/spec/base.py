@@ -30,7 +30,6 @@ class Section(BaseModel):
         frozen=True,
         extra="forbid",
         strict=True,
-        use_attribute_docstrings=True,
         allow_inf_nan=False,
         # One validator is built for the whole tree, when it is first used: a third of `validate` otherwise.
         defer_build=True,

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
+from sia_flow.spec.base import Section
+from sia_flow.spec.docstrings import attribute_docstrings
 from sia_flow.spec.models import Experiment
 from sia_flow.spec.paths import Path
 
@@ -38,8 +40,26 @@ def _model_schema() -> Schema:
     for node in _objects(schema):
         if isinstance(node.get("title"), str):
             del node["title"]
+    _describe(schema)
     schema["properties"].update(_FILE_KEYS)
     return schema
+
+
+def _describe(schema: Schema) -> None:
+    """Put the docstring under each field of a section into its property."""
+    sections = {cls.__name__: cls for cls in _below(Section)}
+    for name, body in [(Experiment.__name__, schema), *schema["$defs"].items()]:
+        texts = attribute_docstrings(sections[name]) if name in sections else {}
+        for form in (body, *body.get("anyOf", [])):
+            properties = form.get("properties", {})
+            for field in properties.keys() & texts.keys():
+                properties[field]["description"] = texts[field]
+
+
+def _below(cls: type) -> Iterator[type]:
+    for child in cls.__subclasses__():
+        yield child
+        yield from _below(child)
 
 
 def json_schema() -> Schema:
