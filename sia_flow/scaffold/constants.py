@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import io
 import math
 import re
@@ -92,16 +93,17 @@ def add_constant(source: str, declaration: str) -> str:
     return edited
 
 
-def _located(source: str) -> list[tuple[Constant, ast.expr]]:
+@functools.lru_cache(maxsize=256)
+def _located(source: str) -> tuple[tuple[Constant, ast.expr], ...]:
     tree, comments = parse(source), _comments(source)
     bounds = _bounds(comments)
     if bounds is None:
-        return []
-    found = [
+        return ()
+    found = tuple(
         _constant(node, comments.get(node.end_lineno or node.lineno, ""))
         for node in tree.body
         if bounds[0] < node.lineno < bounds[1]
-    ]
+    )
     names = [constant.name for constant, _ in found]
     for constant, _ in found:
         if names.count(constant.name) > 1:
@@ -120,7 +122,8 @@ def _bounds(comments: Mapping[int, str]) -> tuple[int, int] | None:
     return begins[0], ends[0]
 
 
-def _comments(source: str) -> dict[int, str]:
+@functools.lru_cache(maxsize=256)
+def _comments(source: str) -> Mapping[int, str]:
     """Return line -> comment; what only looks like a comment inside a string is none."""
     parse(source)
     tokens = tokenize.generate_tokens(io.StringIO(source, newline="\n").readline)

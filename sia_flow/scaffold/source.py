@@ -7,13 +7,15 @@ carriage returns is refused instead of being renumbered.
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Sequence
 
 from sia_flow.errors import ScaffoldError
 
 
+@functools.lru_cache(maxsize=256)
 def parse(source: str, path: str = "scaffold.py") -> ast.Module:
-    """Return the syntax tree of `source`. Raises ScaffoldError with path and line."""
+    """Return the syntax tree of `source`, to be read only: equal sources share one. Raises ScaffoldError."""
     if "\r" in source:
         line = source[: source.index("\r")].count("\n") + 1
         raise ScaffoldError(f"{path}:{line}: carriage return; end lines with a line feed alone")
