@@ -35,6 +35,10 @@ class Comparison:
     """Coverage of the interval, 0 to 1."""
     seeds: int
     method: Literal["t over seeds", "bootstrap over rollouts"]
+    p: float
+    """Two-sided p-value of no difference, by the same method as the interval."""
+    effect: float | None
+    """Mean over deviation of the seeds' differences, corrected for few seeds (Hedges' g); none below three seeds."""
 
     @property
     def outcome(self) -> Outcome:
@@ -75,22 +79,25 @@ def compare(
     if not pairs:
         return None
     differences = np.array([ours.mean - theirs.mean for ours, theirs in pairs])
+    centre = float(differences.mean())
     if len(pairs) >= 3:
         low, high = t_interval(differences, level)
-        return Comparison(
-            treatment, control, split, float(differences.mean()), low, high, level, len(pairs), "t over seeds"
-        )
-    low, high = bootstrap_interval(pairs, level)
+        figures = (t_p_value(differences), standardised(differences))
+        return Comparison(treatment, control, split, centre, low, high, level, len(pairs), "t over seeds", *figures)
+    drawn = _drawn_differences(pairs)
+    low, high = _percentiles(drawn, level)
     return Comparison(
         treatment,
         control,
         split,
-        float(differences.mean()),
+        centre,
         low,
         high,
         level,
         len(pairs),
         "bootstrap over rollouts",
+        bootstrap_p_value(drawn),
+        None,
     )
 
 
@@ -105,17 +112,56 @@ def t_interval(differences: NDArray[np.float64], level: float) -> tuple[float, f
     return centre - half, centre + half
 
 
+def t_p_value(differences: NDArray[np.float64]) -> float:
+    """Return the two-sided p-value of Student's paired test; 1 where nothing differs at all, 0 where nothing varies."""
+    from scipy.special import stdtr
+
+    error = float(differences.std(ddof=1)) / len(differences) ** 0.5
+    if error == 0:
+        return float(differences.mean() == 0)
+    return float(2 * stdtr(len(differences) - 1, -abs(float(differences.mean())) / error))
+
+
+def standardised(differences: NDArray[np.float64]) -> float | None:
+    """Return mean / deviation of paired differences, times 1 - 3 / (4 (n - 1) - 1); none where nothing varies.
+
+    Source: Hedges, Distribution Theory for Glass's Estimator of Effect Size, J. Educational Statistics 6, 1981.
+    """
+    deviation = float(differences.std(ddof=1))
+    if deviation == 0:
+        return None
+    return float(differences.mean()) / deviation * (1 - 3 / (4 * (len(differences) - 1) - 1))
+
+
 def bootstrap_interval(pairs: Sequence[tuple[Score, Score]], level: float) -> tuple[float, float]:
     """Return the percentile interval of the mean difference, rollouts redrawn within each instance and arm.
 
     The instances are held fixed: both arms are measured on the same ones. The seed of the resampling follows
     from the means, so that equal records give equal intervals.
     """
-    generator = np.random.default_rng(derive_seed("bootstrap", *(p.mean for pair in pairs for p in pair)))
-    means = np.zeros(RESAMPLES)
-    for ours, theirs in pairs:
-        means += _redraw(ours, generator) - _redraw(theirs, generator)
-    low, high = np.quantile(means / len(pairs), [0.5 - level / 2, 0.5 + level / 2])
+    return _percentiles(_drawn_differences(pairs), level)
+
+
+def bootstrap_p_value(drawn: NDArray[np.float64]) -> float:
+    """Return twice the smaller share of redrawn differences [resamples] on one side of zero, at least 1 / resamples."""
+    side = min(float((drawn <= 0).mean()), float((drawn >= 0).mean()))
+    return min(1.0, max(2 * side, 1 / len(drawn)))
+
+
+def redraws(scores: Sequence[Score], *stream: str | int) -> list[NDArray[np.float64]]:
+    """Return the redrawn means [resamples] of each score; the stream and the means make the seed."""
+    generator = np.random.default_rng(derive_seed(*stream, *(score.mean for score in scores)))
+    return [_redraw(score, generator) for score in scores]
+
+
+def _drawn_differences(pairs: Sequence[tuple[Score, Score]]) -> NDArray[np.float64]:
+    means = redraws([score for pair in pairs for score in pair], "bootstrap")
+    drawn = sum((ours - theirs for ours, theirs in zip(means[::2], means[1::2], strict=True)), np.zeros(RESAMPLES))
+    return drawn / len(pairs)
+
+
+def _percentiles(drawn: NDArray[np.float64], level: float) -> tuple[float, float]:
+    low, high = np.quantile(drawn, [0.5 - level / 2, 0.5 + level / 2])
     return float(low), float(high)
 
 
