@@ -58,6 +58,8 @@ LANDLOCK = Backend(
     ("landlock", "seccomp", "rlimits", "process-tree kill", "empty environment", "no sockets"),
     ("namespaces: file names, sizes and process ids of the host can be seen", "cgroup v2 limits"),
 )
+KNOWN = (BUBBLEWRAP, LANDLOCK)
+"""The strongest one first."""
 
 
 def bwrap() -> str | None:

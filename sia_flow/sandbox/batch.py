@@ -7,7 +7,6 @@ stand in job order; so what `serve` sees does not depend on timing.
 
 from __future__ import annotations
 
-import os
 import selectors
 import socket
 import time
@@ -16,8 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sia_flow.protocols import Call, Job, Limits, Outcome
-from sia_flow.sandbox.link import Exit, Link, SandboxDied
+from sia_flow.sandbox.link import Exit, SandboxDied
 from sia_flow.sandbox.running import Running
+from sia_flow.sandbox.seats import Seats
 
 Serve = Callable[[Sequence[Call]], Sequence[Any]]
 SCAFFOLDS = 256
@@ -51,9 +51,10 @@ class Batch:
     """One run over the jobs that the ledger has no outcome for."""
 
     def __init__(
-        self, link: Link, jobs: Sequence[Job], limits: Limits, lanes: int, serve: Serve | None, ledger: Ledger
+        self, seats: Seats, jobs: Sequence[Job], limits: Limits, lanes: int, serve: Serve | None, ledger: Ledger
     ) -> None:
-        self._link = link
+        self._seats = seats
+        self._link = seats.link
         self._jobs = jobs
         self._limits = limits
         self._lanes = lanes
@@ -61,6 +62,8 @@ class Batch:
         self._ledger = ledger
         self._pending = [index for index in range(len(jobs)) if index not in ledger.outcomes][::-1]
         self._live: dict[int, Running] = {}
+        self._numbers: dict[int, int] = {}
+        self._ahead = min(len(self._pending), lanes)
         self._since: dict[int, float] = {}
         self._dying: dict[int, float] = {}
         self._selector = selectors.DefaultSelector()
@@ -83,21 +86,14 @@ class Batch:
     def _fill(self) -> None:
         while self._pending and len(self._live) < self._lanes:
             index = self._pending.pop()
-            ours, theirs = socket.socketpair()
-            output, writer = os.pipe2(os.O_CLOEXEC)
-            ours.setblocking(False)
-            os.set_blocking(output, False)
-            running = Running(index, self._jobs[index], self._limits, ours, output)
+            seat = self._seats.take(self._limits)
+            running = Running(index, self._jobs[index], self._limits, seat)
             self._live[index] = running
+            self._numbers[seat.number] = index
             self._since[index] = time.monotonic()
-            try:
-                self._link.start(index, self._limits, theirs.fileno(), writer)
-            finally:
-                theirs.close()
-                os.close(writer)
-            self._selector.register(output, selectors.EVENT_READ, lambda _, one=running: self._capture(one))
+            self._selector.register(seat.output, selectors.EVENT_READ, lambda _, one=running: self._capture(one))
             self._selector.register(
-                ours,
+                seat.connection,
                 selectors.EVENT_READ | selectors.EVENT_WRITE,
                 lambda events, one=running: self._exchange(one, events),
             )
@@ -145,6 +141,7 @@ class Batch:
         """Let the host answer, when every live job waits for it."""
         if not self._live or not all(running.waiting for running in self._live.values()):
             return
+        self._fork_ahead()
         waiting = [self._live[index] for index in sorted(self._live)]
         calls = [running.call for running in waiting if running.call is not None]
         answers = self._ask(calls)
@@ -152,6 +149,11 @@ class Batch:
             self._ledger.record(call, running.calls - 1, answer)
             running.answer(answer)
             self._interest(running)
+
+    def _fork_ahead(self) -> None:
+        """Let the zygote fork for the batch after this one while the host is busy with its first round."""
+        self._seats.prepare(self._limits, self._ahead)
+        self._ahead = 0
 
     def _ask(self, calls: Sequence[Call]) -> Sequence[Any]:
         if self._serve is None:
@@ -175,13 +177,14 @@ class Batch:
             elif running.deadline is not None and now >= running.deadline:
                 running.fail("TIMEOUT", f"more than {self._limits.wall:g} seconds")
                 self._dying[index] = now
-                self._link.kill(index)
+                self._link.kill(running.seat.number)
             elif not running.started and now > self._since[index] + _START_SECONDS:
                 raise SandboxDied("a job did not start")
 
     def _bury(self, _: int) -> None:
         for end in self._link.exits():
-            running = self._live.pop(end.job, None)
+            self._seats.check(end)
+            running = self._live.pop(self._numbers.pop(end.job, -1), None)
             if running is not None:
                 self._finish(running, end)
 

@@ -46,11 +46,24 @@ class Exit:
     """Whether the zygote killed it for the memory of its whole process tree."""
 
 
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """What a job's process had used when the zygote looked; seconds."""
+
+    cpu: float
+    """On a processor, all threads together."""
+    delay: float
+    """Ready to run, waiting for a processor."""
+    helpers: int
+    """Threads and processes beside its first thread."""
+
+
 class Link:
     """A started zygote. Raises InfrastructureError when it cannot start, SandboxDied when it falls silent."""
 
     def __init__(self, backend: Backend, image: Image) -> None:
         self._errors = os.memfd_create("errors", os.MFD_CLOEXEC)
+        self._ended: list[Exit] = []
         self.control, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with inner:
@@ -82,18 +95,42 @@ class Link:
 
     def exits(self) -> list[Exit]:
         """Return the exits that have been reported since the last call. Raises SandboxDied."""
-        found: list[Exit] = []
-        while True:
-            try:
-                message = self.control.recv(_MESSAGE_CAP)
-            except BlockingIOError:
-                return found
-            except OSError as error:
-                raise SandboxDied(str(error)) from error
-            if not message:
-                raise SandboxDied(self._last_words())
-            report = _read(message)
-            found.append(Exit(report["job"], report["code"], report["cpu"], report["memory"]))
+        while (report := self._report()) is not None:
+            self._note(report)
+        found, self._ended = self._ended, []
+        return found
+
+    def meter(self, job: int) -> Meter | None:
+        """Return what a job's process has used so far; None where it has ended. Raises SandboxDied."""
+        self._tell({"meter": job}, [])
+        deadline = time.monotonic() + _STOP_SECONDS
+        while time.monotonic() < deadline:
+            report = self._report()
+            if report is None:
+                _ready(self.control, select.POLLIN, 0.1)
+            elif report.get("meter") == job:
+                gone = report["cpu"] < 0
+                return None if gone else _meter(report)
+            else:
+                self._note(report)
+        raise SandboxDied("the zygote does not say what a job has used")
+
+    def _report(self) -> dict[str, Any] | None:
+        """Return the zygote's next message, None where there is none yet."""
+        try:
+            message = self.control.recv(_MESSAGE_CAP)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise SandboxDied(str(error)) from error
+        if not message:
+            raise SandboxDied(self._last_words())
+        return _read(message)
+
+    def _note(self, report: dict[str, Any]) -> None:
+        """Keep an exit; the answer to a question that was given up is dropped."""
+        if "code" in report:
+            self._ended.append(Exit(report["job"], report["code"], report["cpu"], report["memory"]))
 
     def stop(self) -> None:
         """Kill everything and wait until it is gone. May be called twice."""
@@ -200,6 +237,10 @@ def _read(message: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise SandboxDied("the zygote sent no object")
     return value
+
+
+def _meter(report: dict[str, Any]) -> Meter:
+    return Meter(report["cpu"] * 1e-9, report["delay"] * 1e-9, report["helpers"])
 
 
 def _end(keeper: subprocess.Popen[bytes]) -> None:

@@ -18,7 +18,7 @@ from sia_flow.sandbox import attacks, backends
 from sia_flow.sandbox.inside import landlock
 from sia_flow.sandbox.session import WarmSession
 
-_BACKENDS = (backends.BUBBLEWRAP, backends.LANDLOCK)
+_BACKENDS = backends.KNOWN
 _INSTALL = "install bubblewrap: `apt-get install bubblewrap` (Fedora: `dnf install bubblewrap`)"
 _APPARMOR = (
     "let bubblewrap make user namespaces: write `profile bwrap /usr/bin/bwrap flags=(unconfined) "

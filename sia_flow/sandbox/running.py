@@ -22,30 +22,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sia_flow.protocols import Call, Job, Limits, Outcome, Status
+from sia_flow.sandbox.compiled import compiled
 from sia_flow.sandbox.frames import Frame, FrameError, FrameReader
 from sia_flow.sandbox.link import Exit
+from sia_flow.sandbox.seats import Seat
 from sia_flow.sandbox.strict_json import Caps, HostileJsonError, parse
 
 CALL_CAP = 256 << 10
 TEXT_CAP = 64 << 10
-_ERROR_FRAME_CAP = 8 << 10
+ERROR_FRAME_CAP = 8 << 10
 _ERROR_CAP = 500
-_FLOOD = 16
+FLOOD = 16
 _CALLS = 1000
 _ROUNDS = 10
 _METHOD = re.compile(r"generate|tool:[A-Za-z_][A-Za-z0-9_]{0,63}")
-_REPORTED = ("SYNTAX", "EXCEPTION", "BAD_RESULT", "MEMORY", "RESULT_TOO_BIG")
+REPORTED = ("SYNTAX", "EXCEPTION", "BAD_RESULT", "BAD_SHAPE", "MEMORY", "RESULT_TOO_BIG")
 _GRACE_SECONDS = 1.0
 
 
 class Running:
     """State of one job between its fork and its outcome."""
 
-    def __init__(self, index: int, job: Job, limits: Limits, connection: socket.socket, output: int) -> None:
+    def __init__(self, index: int, job: Job, limits: Limits, seat: Seat) -> None:
         self.index = index
         self.job = job
-        self.connection = connection
-        self.output = output
+        self.seat = seat
+        self.connection = seat.connection
+        self.output = seat.output
         self.outbox = bytearray()
         self.call: Call | None = None
         self.calls = 0
@@ -58,7 +61,7 @@ class Running:
         self._ran = 0.0
         self._captured = bytearray()
         self._written = 0
-        self._reader = _reader(job, connection)
+        self._reader = _reader(job, seat.connection)
         self._put(request_of(job))
 
     @property
@@ -88,13 +91,13 @@ class Running:
         room = self._limits.output - len(self._captured)
         self._captured += data[: max(0, room)]
         if self.flooded:
-            self.fail("OUTPUT_FLOOD", f"more than {_FLOOD * self._limits.output} bytes of output")
+            self.fail("OUTPUT_FLOOD", f"more than {FLOOD * self._limits.output} bytes of output")
         return bool(data)
 
     @property
     def flooded(self) -> bool:
         """Whether it wrote more than is read."""
-        return self._written > _FLOOD * self._limits.output
+        return self._written > FLOOD * self._limits.output
 
     def answer(self, value: Any) -> None:
         """Answer the call that the job waits for; an Exception is raised inside the job."""
@@ -122,14 +125,13 @@ class Running:
 
     def outcome(self, end: Exit) -> Outcome:
         """Return the outcome of an ended job."""
-        result = self.result or self._post_mortem(end)
+        result = self.result or post_mortem(end, self._limits)
         text = bytes(self._captured).decode("utf-8", "replace")
         return Outcome(result.status, result.value, result.error, text, end.cpu)
 
     def close(self) -> None:
         """Close the host's ends."""
-        self.connection.close()
-        os.close(self.output)
+        self.seat.close()
 
     def _take(self, frame: Frame) -> None:
         if frame.tag == b"S" and not self.started:
@@ -169,31 +171,43 @@ class Running:
                 return Outcome("OK", frame.body.decode("utf-8"))
             except UnicodeDecodeError as error:
                 raise FrameError("BAD_RESULT", "the answer is not UTF-8") from error
-        message = _object(frame.body, Caps(_ERROR_FRAME_CAP))
-        status, error_text = message.get("status"), message.get("error")
-        if status not in _REPORTED or not isinstance(error_text, str):
-            raise FrameError("BAD_RESULT", "the job reported no known failure")
-        return Outcome(cast("Status", status), None, clean(error_text))
+        return reported(frame)
 
     def _array(self, body: bytearray) -> NDArray[np.float64]:
         assert self.job.returns is not None
         return np.frombuffer(body, dtype=np.float64).reshape(self.job.returns.shape)
 
-    def _post_mortem(self, end: Exit) -> Outcome:
-        if end.memory:
-            return Outcome("MEMORY", None, f"its processes held more than {self._limits.memory} bytes")
-        # The kernel enforces by clock ticks and reports by run time; under load they differ.
-        if end.code == -signal.SIGKILL and end.cpu >= 0.5 * self._limits.cpu:
-            return Outcome("CPU", None, f"more than {self._limits.cpu:g} seconds of processor time")
-        if end.code < 0:
-            return Outcome("SIGNAL", None, f"killed by signal {-end.code}")
-        if end.code == 0:
-            return Outcome("BAD_RESULT", None, "it ended without a result")
-        return Outcome("NONZERO", None, f"it ended with exit code {end.code} and no result")
-
     def _put(self, message: Mapping[str, Any]) -> None:
-        data = json.dumps(message).encode()
-        self.outbox += struct.pack("=I", len(data)) + data
+        self.outbox += encode(message)
+
+
+def post_mortem(end: Exit, limits: Limits) -> Outcome:
+    """Return the outcome of a job that ended without a result, by how it died."""
+    if end.memory:
+        return Outcome("MEMORY", None, f"its processes held more than {limits.memory} bytes")
+    # The kernel enforces by clock ticks and reports by run time; under load they differ.
+    if end.code == -signal.SIGKILL and end.cpu >= 0.5 * limits.cpu:
+        return Outcome("CPU", None, f"more than {limits.cpu:g} seconds of processor time")
+    if end.code < 0:
+        return Outcome("SIGNAL", None, f"killed by signal {-end.code}")
+    if end.code == 0:
+        return Outcome("BAD_RESULT", None, "it ended without a result")
+    return Outcome("NONZERO", None, f"it ended with exit code {end.code} and no result")
+
+
+def reported(frame: Frame) -> Outcome:
+    """Return the failure that a job reported of itself. Raises FrameError where it is none that is known."""
+    message = _object(frame.body, Caps(ERROR_FRAME_CAP))
+    status, error_text = message.get("status"), message.get("error")
+    if status not in REPORTED or not isinstance(error_text, str):
+        raise FrameError("BAD_RESULT", "the job reported no known failure")
+    return Outcome(cast("Status", status), None, clean(error_text))
+
+
+def encode(message: Mapping[str, Any]) -> bytes:
+    """Return a frame to a job: u32 length, JSON."""
+    data = json.dumps(message).encode()
+    return struct.pack("=I", len(data)) + data
 
 
 def request_of(job: Job) -> dict[str, Any]:
@@ -201,13 +215,21 @@ def request_of(job: Job) -> dict[str, Any]:
     return {
         "source": job.source,
         "files": dict(job.files),
+        "code": _code(job),
         "entry": job.entry,
         "arrays": list(job.arrays),
         "arguments": list(job.arguments),
         "instance": job.instance,
         "seed": job.seed,
         "shape": None if job.returns is None else list(job.returns.shape),
+        "forms": None,
     }
+
+
+def _code(job: Job) -> dict[str, str]:
+    texts = {"candidate": job.source, **{name.removesuffix(".py"): text for name, text in job.files.items()}}
+    found = {name: compiled(name, text) for name, text in texts.items()}
+    return {name: code for name, code in found.items() if code is not None}
 
 
 def clean(text: str) -> str:
@@ -218,9 +240,9 @@ def clean(text: str) -> str:
 def _reader(job: Job, connection: socket.socket) -> FrameReader:
     """Return a reader that takes only what this kind of job may send."""
     if job.returns is None:
-        return FrameReader(connection, {b"C": CALL_CAP, b"T": TEXT_CAP, b"E": _ERROR_FRAME_CAP}, {b"S": 0})
+        return FrameReader(connection, {b"C": CALL_CAP, b"T": TEXT_CAP, b"E": ERROR_FRAME_CAP}, {b"S": 0})
     size = 8 * math.prod(job.returns.shape)
-    return FrameReader(connection, {b"E": _ERROR_FRAME_CAP}, {b"S": 0, b"A": size})
+    return FrameReader(connection, {b"E": ERROR_FRAME_CAP}, {b"S": 0, b"A": size})
 
 
 def _object(body: bytearray, caps: Caps) -> dict[str, Any]:

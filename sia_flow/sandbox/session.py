@@ -8,8 +8,9 @@ InfrastructureError, never a score.
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -18,7 +19,9 @@ from sia_flow.lineage.records import Isolation
 from sia_flow.protocols import Image, Job, Limits, Outcome
 from sia_flow.sandbox.backends import Backend
 from sia_flow.sandbox.batch import SCAFFOLDS, Batch, Ledger, Serve
+from sia_flow.sandbox.bench import WarmBench
 from sia_flow.sandbox.link import Link, SandboxDied
+from sia_flow.sandbox.seats import Seats
 
 _ATTEMPTS = 2
 
@@ -32,8 +35,8 @@ class WarmSession:
         self._workers = max(1, workers)
         self._lock = threading.Lock()
         self._closed = False
-        self._link: Link | None = Link(backend, image)
-        self._isolation = describe(backend, self._link)
+        self._seats: Seats | None = Seats(Link(backend, image))
+        self._isolation = describe(backend, self._seats.link)
 
     @property
     def isolation(self) -> Isolation:
@@ -43,7 +46,7 @@ class WarmSession:
     @property
     def pid(self) -> int | None:
         """Process id of the sandbox's first process, none while it is not started."""
-        return self._link.pid if self._link else None
+        return self._seats.link.pid if self._seats else None
 
     def run(self, jobs: Sequence[Job], limits: Limits, serve: Serve | None = None) -> list[Outcome]:
         """Run a batch; one outcome a job, in order. See `sia_flow.protocols.Session.run`.
@@ -57,6 +60,21 @@ class WarmSession:
         if len(ledger.outcomes) < len(jobs):
             raise InfrastructureError(f"the sandbox failed {_ATTEMPTS} times: {'; then: '.join(reasons)}")
         return [ledger.outcomes[index] for index in range(len(jobs))]
+
+    @contextlib.contextmanager
+    def bench(self, limits: Limits) -> Iterator[WarmBench]:
+        """Open a bench for timed programs; see `sia_flow.protocols.Session.bench`."""
+        self._check([])
+        with self._lock:
+            healthy = False
+            bench = WarmBench(self._start().link, limits)
+            try:
+                yield bench
+                bench.close()
+                healthy = True
+            finally:
+                if not healthy:
+                    self._stop()
 
     def close(self) -> None:
         """Kill everything in the sandbox and wait until it is gone."""
@@ -97,15 +115,16 @@ class WarmSession:
             if job.returns is not None and job.returns.dtype != "float64":
                 raise ValueError(f"job {index} declares dtype {job.returns.dtype}; results are float64")
 
-    def _start(self) -> Link:
-        if self._link is None:
-            self._link = Link(self._backend, self._image)
-        return self._link
+    def _start(self) -> Seats:
+        if self._seats is None:
+            self._seats = Seats(Link(self._backend, self._image))
+        return self._seats
 
     def _stop(self) -> None:
-        if self._link is not None:
-            self._link.stop()
-            self._link = None
+        if self._seats is not None:
+            self._seats.close()
+            self._seats.link.stop()
+            self._seats = None
 
 
 def describe(backend: Backend, link: Link) -> Isolation:

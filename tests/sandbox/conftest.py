@@ -6,19 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from sia_flow.errors import IsolationError
-from sia_flow.sandbox import open_sandbox
 from sia_flow.sandbox.open import WarmSandbox
 from sia_flow.sandbox.session import WarmSession
 from tests.sandbox.jobs import IMAGE
+from tests.sandbox.levels import sandbox_or_skip
 
 
 @pytest.fixture(scope="session", params=["bubblewrap", "landlock"])
 def sandbox(request: pytest.FixtureRequest) -> WarmSandbox:
-    try:
-        return open_sandbox(prefer=request.param)
-    except IsolationError as error:
-        pytest.skip(f"no {request.param} here: {error}")
+    backend: str = request.param
+    return sandbox_or_skip(backend)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from pathlib import Path
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-def _read(proc: int, name: str) -> bytes:
+def read(proc: int, name: str) -> bytes:
     """Return a small file below the proc descriptor, empty when the process has gone."""
     try:
         handle = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
@@ -40,7 +40,7 @@ def children(proc: int, pid: int) -> list[int]:
         return []
     finally:
         os.close(tasks)
-    return [int(child) for thread in threads for child in _read(proc, f"{pid}/task/{thread}/children").split()]
+    return [int(child) for thread in threads for child in read(proc, f"{pid}/task/{thread}/children").split()]
 
 
 def descendants(proc: int, pid: int) -> list[int]:
@@ -58,7 +58,7 @@ def resident(proc: int, pids: list[int]) -> int:
     """Return the bytes of memory that the processes hold, shared pages counted for each."""
     pages = 0
     for pid in pids:
-        fields = _read(proc, f"{pid}/statm").split()
+        fields = read(proc, f"{pid}/statm").split()
         pages += int(fields[1]) if len(fields) > 1 else 0
     return pages * _PAGE
 

@@ -1,7 +1,7 @@
 """The job's end of the wire: u32 length, one tag byte, body. The host trusts nothing of it.
 
-Tags to the host: S started, C call, A array, T text, E error. To the job: one JSON frame for the request, one
-for each answer.
+Tags to the host: S started, C call, A array, T text, E error; of a timed job R ready, D done. To the job: one JSON
+frame for the request, one for each answer; to a timed job its memory, then one byte a call.
 """
 
 from __future__ import annotations
@@ -43,6 +43,18 @@ class Wire:
         if "error" in answer:
             raise RuntimeError(answer["error"])
         return answer["ok"]
+
+    def receive_handles(self, count: int) -> list[int]:
+        """Return descriptors that the host sends along with one byte."""
+        _, handles, _, _ = socket.recv_fds(self._connection, 1, count)
+        if len(handles) != count:
+            raise ConnectionError("the host sent too few descriptors")
+        return handles
+
+    def receive_number(self) -> int | None:
+        """Return the next single byte of the host as a number; None when it has hung up."""
+        data = self._connection.recv(1)
+        return data[0] if data else None
 
     def fail(self, status: str, error: str) -> None:
         """Report how the candidate failed."""

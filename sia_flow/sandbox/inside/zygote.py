@@ -24,7 +24,7 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
-from . import candidate, confine, landlock, linux, seccomp, tree
+from . import candidate, confine, landlock, linux, meter, seccomp, tree
 from .packages import PackageFinder
 from .wire import Wire
 
@@ -83,7 +83,7 @@ def _nest() -> bool:
 
 def _load(image: Mapping[str, Any], memory: mmap.mmap) -> dict[str, Any]:
     """Import the image's modules, map its arrays, and let it warm its caches."""
-    sys.meta_path.insert(0, candidate.SourceFinder(candidate.compile_all(image["modules"])))
+    sys.meta_path.insert(0, candidate.SourceFinder(candidate.compile_all(image["modules"], {})))
     sys.meta_path.append(PackageFinder(image["imports"], image["metadata"]))
     for name in (*image["preload"], *image["modules"]):
         importlib.import_module(name)
@@ -170,6 +170,9 @@ class Zygote:
         if "kill" in order:
             self._kill(order["kill"])
             return True
+        if "meter" in order:
+            self._channel.send(json.dumps(self._meter(order["meter"])).encode())
+            return True
         handles = array.array("i")
         for _, _, data in ancillary:
             handles.frombytes(data)
@@ -224,6 +227,11 @@ class Zygote:
                 os.kill(pid, signal.SIGKILL)
             else:
                 tree.kill(self._ground.proc, pid)
+
+    def _meter(self, job: int) -> dict[str, int]:
+        """Return what a job's process has used so far; one that was reaped has no process."""
+        pid = next((pid for pid, running in self._running.items() if running.job == job), 0)
+        return {"meter": job, **(meter.read(self._ground.proc, pid) if pid else {"cpu": -1})}
 
     def _reap(self) -> None:
         """Collect dead children and report the jobs among them."""
