@@ -1,0 +1,1 @@
+"""Language models by one protocol, and the money that they cost: nothing is asked before it is reserved."""
