@@ -17,6 +17,7 @@ from sia_flow.loop.control import equal_draws
 from sia_flow.loop.decide import trial_sample
 from sia_flow.loop.lab import Lab
 from sia_flow.loop.prepared import Prepared, Runner
+from sia_flow.plan.bill import agents_bill
 from sia_flow.spec.models import Arm
 
 ROLLOUT_SECONDS = (0.01, 0.09)
@@ -88,6 +89,8 @@ class _Replay:
 class ReplayStore(Store):
     """A store for planning: an arm that only its result is missing of is not closed behind its watchers' back."""
 
+    rehearsal = True
+
     def put_arm(self, result: ArmResult) -> None:
         """Refuse. Raises Missing."""
         raise Missing(f"{result.arm} seed {result.seed} result")
@@ -149,6 +152,7 @@ def _plan(lab: Lab, state: ArmState, replay: _Replay, body: Callable[[], ArmResu
         rollouts=rollouts,
         tokens=Range(rollouts.low * TOKENS[0], rollouts.high * TOKENS[1]),
         seconds=Range(rollouts.low * ROLLOUT_SECONDS[0], rollouts.high * ROLLOUT_SECONDS[1]),
+        usd=FREE if result else Range(*agents_bill(lab, state)),
     )
 
 

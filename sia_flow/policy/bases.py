@@ -7,14 +7,17 @@ no code or pickle of a checkpoint is ever run.
 from __future__ import annotations
 
 import hashlib
+import re
 from functools import lru_cache
 from pathlib import Path
 
 from sia_flow.canonical import digest
 from sia_flow.errors import SpecError
 
-BUILTIN = {"tiny-gpt-oss": "tiny-gpt-oss"}
+BUILTIN = {"tiny-gpt-oss": "tiny-gpt-oss", "tiny-lawbench": "tiny-lawbench"}
 """Name in a spec -> folder below the models folder."""
+OWN = re.compile(r"tiny-[a-z0-9][a-z0-9-]*")
+"""A base that a task brings; its folder is called as it is."""
 
 REQUIRED = ("config.json", "tokenizer.json")
 OPTIONAL = ("generation_config.json", "tokenizer_config.json", "chat_template.jinja")
@@ -30,8 +33,8 @@ def resolve_base(name_or_path: str, models_dir: Path) -> Path:
 
     Raises SpecError when there is no such folder or it is not a checkpoint that may be loaded.
     """
-    if name_or_path in BUILTIN:
-        folder = models_dir / BUILTIN[name_or_path]
+    if name_or_path in BUILTIN or OWN.fullmatch(name_or_path):
+        folder = models_dir / BUILTIN.get(name_or_path, name_or_path)
         if not (folder / "config.json").is_file():
             raise SpecError(
                 f"the base model {name_or_path} has not been built in {folder}; "

@@ -9,20 +9,24 @@ from typing import TYPE_CHECKING
 
 from sia_flow.errors import SpecError
 from sia_flow.policy.bases import check_checkpoint
+from sia_flow.policy.quantised import check_room, unpacking
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def load_model(folder: Path, device: str) -> PreTrainedModel:
+def load_model(folder: Path, device: str, dtype: str | None = None) -> PreTrainedModel:
     """Return the causal language model of a checkpoint, frozen and in evaluation mode.
 
-    On a CPU the weights are float32; elsewhere they keep the checkpoint's type. Raises SpecError when the
-    folder is not a checkpoint that this version of transformers knows.
+    Without a `dtype` the weights are float32 on a CPU and keep the checkpoint's type elsewhere, mxfp4 as bfloat16.
+    Raises SpecError when the folder is not a checkpoint that this version of transformers knows, is quantised in
+    another way, or is larger than the device.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
     check_checkpoint(folder)
+    dtype = dtype or ("float32" if device == "cpu" else "auto")
+    check_room(folder, device, 4 if dtype == "float32" else None)
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         with quiet():
@@ -32,8 +36,9 @@ def load_model(folder: Path, device: str) -> PreTrainedModel:
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
-                dtype="float32" if device == "cpu" else "auto",
+                dtype=dtype,
                 **kernels(config.model_type),
+                **unpacking(config, folder),
             )
     except (OSError, ValueError, KeyError) as error:
         raise SpecError(f"cannot load the base model in {folder}: {error}") from error

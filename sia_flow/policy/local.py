@@ -7,10 +7,9 @@ trainer recomputes for them agrees with the log-probabilities that the sampler r
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from sia_flow.errors import TrainingError
 from sia_flow.policy import adapter_files, adapters
@@ -22,15 +21,14 @@ from sia_flow.policy.determinism import fixed_threads
 from sia_flow.policy.merged import MergedCopy
 from sia_flow.policy.noise import uniforms
 from sia_flow.policy.prompts import render, reply
+from sia_flow.policy.requests import check_request
 from sia_flow.policy.rows import TokenRows, collate
+from sia_flow.policy.versions import version_of
 from sia_flow.protocols import Completion, SampleRequest
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-DIGITS = 16
-"""Hex digits of a digest that a version shows."""
 
 
 class _Slot(NamedTuple):
@@ -75,6 +73,7 @@ class LocalPolicy:
         trainable: bool = False,
         device: str = "cpu",
         batch_rows: int = 256,
+        dtype: Literal["float32", "auto"] | None = None,
     ) -> LocalPolicy:
         """Return the policy of a base checkpoint with the adapter in a folder, a fresh one, or none.
 
@@ -83,11 +82,12 @@ class LocalPolicy:
             adapter: folder of an adapter that was trained on this base.
             lora: settings of a fresh adapter, drawn from its seed; beside `adapter`, what that must have.
             trainable: let gradients reach the adapter.
+            dtype: `auto` keeps the checkpoint's type. None: float32 on a CPU, `auto` elsewhere.
 
         Raises SpecError for a base that cannot be loaded, TrainingError for an adapter that does not fit.
         """
         digest = base_digest(base)
-        model, tokenizer = load_model(base, device), load_tokenizer(base)
+        model, tokenizer = load_model(base, device, dtype), load_tokenizer(base)
         if adapter is None and lora is None:
             if trainable:
                 raise TrainingError("a trainable policy needs an adapter: give `lora` or the folder of an adapter")
@@ -103,9 +103,7 @@ class LocalPolicy:
     @property
     def version(self) -> str:
         """Name of the exact weights: the base's digest, with the adapter's as it is now, shortened."""
-        if not self._adapted:
-            return self.base_digest[:DIGITS]
-        return f"{self.base_digest[:DIGITS]}+{self.adapter_digest()[:DIGITS]}"
+        return version_of(self.base_digest, self.adapter_digest() if self._adapted else None)
 
     @property
     def device(self) -> str:
@@ -137,7 +135,7 @@ class LocalPolicy:
         room, slots = context_length(self.model), []
         rendered: dict[tuple[Any, ...], tuple[int, ...]] = {}
         for i, request in enumerate(requests):
-            _check(request, room)
+            check_request(request, room)
             key = (request.max_tokens, *(tuple(sorted(message.items())) for message in request.messages))
             if key not in rendered:
                 rendered[key] = render(self.tokenizer, request.messages, room - request.max_tokens)
@@ -225,10 +223,3 @@ class LocalPolicy:
     def _need_adapter(self) -> None:
         if not self._adapted:
             raise TrainingError("this policy has no adapter: load it with `lora` or the folder of an adapter")
-
-
-def _check(request: SampleRequest, room: int) -> None:
-    if request.n < 1 or not 1 <= request.max_tokens < room:
-        raise ValueError(f"n must be at least 1 and max_tokens in 1..{room - 1}: {request.n}, {request.max_tokens}")
-    if not (math.isfinite(request.temperature) and request.temperature >= 0):
-        raise ValueError(f"temperature must be finite and not negative: {request.temperature}")

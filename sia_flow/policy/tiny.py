@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from sia_flow.errors import TrainingError
 from sia_flow.policy.checkpoint import quiet
 from sia_flow.policy.determinism import deterministic
-from sia_flow.policy.tokenizer import build_tokenizer
+from sia_flow.policy.tokenizer import Kind, build_tokenizer
 from sia_flow.policy.warmup import Schedule, fit
 
 if TYPE_CHECKING:
@@ -42,8 +42,10 @@ class TinyConfig:
     """Experts a token."""
     window: int = 64
     context: int = 512
+    tokenizer: Kind = "pieces"
+    """What becomes a token: program lines and numbers, or single characters."""
     pieces: int = 512
-    """Program lines and numbers that become tokens of their own."""
+    """How many of them become tokens of their own."""
     pairs: int = 16000
     """How many pairs to draw from the task's corpus."""
     schedule: Schedule = field(default_factory=Schedule)
@@ -66,7 +68,7 @@ def build_tiny(
     if not corpus:
         raise TrainingError("the tiny base needs at least one (prompt, completion) pair to train on")
     with deterministic(config.seed):
-        tokenizer = build_tokenizer((text for pair in corpus for text in pair), config.pieces)
+        tokenizer = build_tokenizer((text for pair in corpus for text in pair), config.pieces, kind=config.tokenizer)
         model = new_model(config, tokenizer)
         rows = [_encode(tokenizer, prompt, completion, config.context) for prompt, completion in corpus]
         fit(model, rows, config.schedule, config.seed, progress)

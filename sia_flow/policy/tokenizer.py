@@ -1,4 +1,4 @@
-"""The tiny policy's tokenizer: usual program lines and numbers are single tokens, everything else is bytes.
+"""The tiny policy's tokenizer: usual program lines and numbers, or characters, are single tokens, all else is bytes.
 
 Invariant: any text encodes, and decodes back to itself.
 """
@@ -6,13 +6,15 @@ Invariant: any text encodes, and decodes back to itself.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from tokenizers.pre_tokenizers import Sequence
     from transformers import PreTrainedTokenizerFast
+
+Kind = Literal["pieces", "characters"]
 
 SPECIALS = ("<|pad|>", "<|bos|>", "<|eos|>", "<|user|>", "<|assistant|>")
 
@@ -27,17 +29,21 @@ NUMBER = r"(?<![A-Za-z0-9_])[0-9]+(?:\.[0-9]+)?\n?"
 """A number with the end of line that may follow it; digits inside a name, as in log1p, belong to the name."""
 TEXT = r"(?:[^0-9\n]|(?<=[A-Za-z0-9_])[0-9])+\n?|\n"
 """What stands between numbers, up to and with the end of the line."""
+PATTERNS: Mapping[Kind, str] = {"pieces": f"{NUMBER}|{TEXT}", "characters": r"[\s\S]"}
 
 
-def build_tokenizer(texts: Iterable[str], pieces: int, min_count: int = 3) -> PreTrainedTokenizerFast:
+def build_tokenizer(
+    texts: Iterable[str], pieces: int, min_count: int = 3, kind: Kind = "pieces"
+) -> PreTrainedTokenizerFast:
     """Return a tokenizer whose vocabulary is the specials, 256 bytes and the commonest pieces of `texts`.
 
-    A piece is a number or the text between two numbers of one line. At most `pieces` of them become tokens,
-    each seen at least `min_count` times; ties go by the text, so that equal corpora give equal vocabularies.
+    A piece is a number or the text between two numbers of one line, or with `characters` one character. At most
+    `pieces` of them become tokens, each seen at least `min_count` times; ties go by the text, so that equal corpora
+    give equal vocabularies.
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-    splitter = _splitter()
+    splitter = _splitter(PATTERNS[kind])
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     counts = Counter(piece for text in texts for piece, _ in splitter.pre_tokenize_str(text))
     ranked = sorted(counts, key=lambda piece: (-counts[piece], piece))
@@ -50,12 +56,12 @@ def build_tokenizer(texts: Iterable[str], pieces: int, min_count: int = 3) -> Pr
     return _wrapped(tokenizer)
 
 
-def _splitter() -> Sequence:
+def _splitter(pattern: str) -> Sequence:
     from tokenizers import Regex, pre_tokenizers
 
     return pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(f"{NUMBER}|{TEXT}"), behavior="isolated"),
+            pre_tokenizers.Split(Regex(pattern), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )

@@ -58,6 +58,10 @@ def open_backend(policy: TrainablePolicy, settings: Settings) -> TrainingBackend
         from sia_flow.training.backends.trl import TrlBackend
 
         return TrlBackend(policy, settings)
+    if settings.engine == "fsdp":
+        from sia_flow.training.backends.sharded import ShardedBackend
+
+        return ShardedBackend(policy, settings)
     from sia_flow.training.backends.peft import PeftBackend
 
     return PeftBackend(policy, settings)

@@ -75,8 +75,12 @@ def logprobs(model: AdapterModel, chunk: Chunk, on_states: OnStates | None = Non
 @torch.no_grad()
 def measure(model: AdapterModel, batch: Batch, calls: int, head: Head | None = None) -> Measured:
     """Return log-probabilities under policy and base with the exact divergence and entropy, values with a `head`."""
-    pieces = [_measure_chunk(model, chunk, head) for chunk in batch.chunks(calls)]
-    current, base, divergence, entropy, *values = torch.cat(pieces, dim=1)[:, batch.token_source]
+    return as_measured(torch.cat([measure_chunk(model, chunk, head) for chunk in batch.chunks(calls)], dim=1), batch)
+
+
+def as_measured(table: Tensor, batch: Batch) -> Measured:
+    """Return what `measure_chunk` found for the distinct calls, [4 or 5, M], as it is for the batch's stream."""
+    current, base, divergence, entropy, *values = table[:, batch.token_source]
     return Measured(
         current,
         base,
@@ -86,7 +90,7 @@ def measure(model: AdapterModel, batch: Batch, calls: int, head: Head | None = N
     )
 
 
-def _measure_chunk(model: AdapterModel, chunk: Chunk, head: Head | None) -> Tensor:
+def measure_chunk(model: AdapterModel, chunk: Chunk, head: Head | None) -> Tensor:
     """Return log-probability, the base's, divergence, entropy and any value at each sampled token, [4 or 5, n]."""
     log_p, states = score(model, chunk, states=head is not None)
     with model.disable_adapter():

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch.nn import Parameter
 
 Schedule = Literal["constant", "linear"]
-Engine = Literal["peft", "trl"]
+Engine = Literal["peft", "trl", "fsdp"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class PullConfig:
 
     algorithm: str = "grpo"
     engine: Engine = "peft"
-    """What takes the optimizer steps: our own loop, or TRL's trainers."""
+    """What takes the optimizer steps: our own loop, in one process or several, or TRL's trainers."""
     iterations: int = 40
     learning_rate: float | None = None
     schedule: Schedule = "constant"
