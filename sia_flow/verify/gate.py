@@ -70,6 +70,35 @@ def _standard_error(pairs: Sequence[tuple[Sequence[float], Sequence[float]]], di
     return math.sqrt(variance(differences) / count) if count > 1 else math.inf
 
 
+def indecisive(new: Score, old: Score, k: float) -> bool:
+    """Return whether a paired gain is above zero without exceeding k standard errors: more samples may decide it."""
+    gain, error = paired_gain(new, old)
+    return 0 < gain <= k * error
+
+
+def pooled(scores: Sequence[Score]) -> Score:
+    """Return one score of several measurements of the same agent on the same split, each of draws of its own.
+
+    Rewards of an instance stand one after the other; metrics and reasons are those of the first. The standard error is
+    that of `summarize`.
+    """
+    first = scores[0]
+    if len(scores) == 1:
+        return first
+    rewards = {i: tuple(r for score in scores for r in score.rewards.get(i, ())) for i in first.rewards}
+    drawn = [reward for group in rewards.values() for reward in group]
+    spread = sum(len(group) * variance(group) for group in rewards.values() if len(group) > 1)
+    return first.model_copy(
+        update={
+            "n": len(drawn),
+            "mean": fmean(drawn),
+            "se": math.sqrt(spread) / len(drawn),
+            "best": max(drawn),
+            "rewards": rewards,
+        }
+    )
+
+
 def accept(new: Score, old: Score, guards: Mapping[str, float], k: float) -> tuple[bool, str]:
     """Return whether `new` replaces `old`, and why in words.
 

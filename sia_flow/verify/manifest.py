@@ -23,9 +23,20 @@ class _Strict(BaseModel):
 class Answer(_Strict):
     """The form of an answer."""
 
-    type: Literal["program"]
-    entry: str
+    type: Literal["program", "text"]
+    """A `program` runs in the sandbox; a `text` is read by a `sia_flow.verify.texts.TextVerifier`."""
+    entry: str = ""
     """Function that the program defines."""
+    timed: bool = False
+    """Whether a program is worth what its speed is; its verifier is a `sia_flow.verify.timed.TimedVerifier`."""
+
+    @model_validator(mode="after")
+    def _entry_of_programs(self) -> Answer:
+        if (self.type == "program") != bool(self.entry):
+            raise ValueError("answer: a program needs its entry, and only a program has one")
+        if self.timed and self.type != "program":
+            raise ValueError("answer: only a program is timed")
+        return self
 
 
 class Kit(_Strict):
@@ -36,6 +47,24 @@ class Kit(_Strict):
     preload: tuple[str, ...] = ()
     warm: str | None = None
     """`module:function`, called once with the arrays before the sandbox forks."""
+
+
+class Base(_Strict):
+    """The task's own base model, which `sia-flow prepare` builds."""
+
+    name: Annotated[str, Field(pattern=r"^tiny-[a-z0-9][a-z0-9-]*$")]
+    """What a spec calls it, and its folder below models/."""
+    pairs: Reference
+    """`FILE.py:NAME`: (data folder, seed, count) -> (prompt, completion) pairs."""
+    tokenizer: Literal["pieces", "characters"] = "pieces"
+    count: Annotated[int, Field(ge=1)] = 16000
+    """Pairs to draw."""
+    steps: Annotated[int, Field(ge=1)] = 500
+    """Optimizer steps."""
+    hidden: Annotated[int, Field(ge=16)] = 64
+    pieces: Annotated[int, Field(ge=0)] = 512
+    """Pieces of text that become tokens of their own."""
+    context: Annotated[int, Field(ge=64)] = 512
 
 
 class Metric(_Strict):
@@ -67,6 +96,11 @@ class Manifest(_Strict):
     scaffold: str = "scaffold"
     corpus: Reference | None = None
     probes: Reference | None = None
+    edits: Reference | None = None
+    """Structural edits that the builtin agent knows for this task's scaffolds. Not set: those for programs."""
+    tools: Reference | None = None
+    """Tools of scaffolds beside `score_visible`, made from the verifier."""
+    base: Base | None = None
     metric: Metric
     guards: tuple[str, ...] = ()
 

@@ -31,6 +31,7 @@ REASONS = {
     "OUTPUT_FLOOD": "output_flood",
     "RESULT_TOO_BIG": "bad_result",
     "BAD_RESULT": "bad_result",
+    "BAD_SHAPE": "bad_shape",
     "SYNTAX": "syntax",
     "EXCEPTION": "exception",
 }

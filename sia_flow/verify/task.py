@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sia_flow.canonical import digest, digest_bytes
 from sia_flow.errors import TaskError
-from sia_flow.protocols import Image, Instance, Verifier
+from sia_flow.protocols import Image, Instance, TaskTools, Verifier
 from sia_flow.verify.manifest import Manifest, read_manifest
 from sia_flow.verify.modules import load_object
+from sia_flow.verify.own_data import content_name, find_own
 
 if TYPE_CHECKING:
+    from sia_flow.verify.edits import TaskEdit
     from sia_flow.verify.probes import Probe
 
 SOURCES = (".py", ".md", ".yaml")
@@ -65,22 +67,35 @@ class Task:
         if mode not in self.manifest.modes:
             raise TaskError(f"task {self.name} has no mode {mode!r}{_suggest(mode, self.manifest.modes)}")
         build = load_object(self.root, self.name, self.manifest.verifier)
-        if not isinstance(build, type) or not all(callable(getattr(build, m, None)) for m in VERIFIER_METHODS):
-            wanted = ", ".join(VERIFIER_METHODS)
+        methods = (*VERIFIER_METHODS, *(("score_text",) if self.manifest.answer.type == "text" else ()))
+        if not isinstance(build, type) or not all(callable(getattr(build, m, None)) for m in methods):
+            wanted = ", ".join(methods)
             raise TaskError(
                 f"task {self.name}: {self.manifest.verifier} is no verifier; it must be a class with {wanted}"
             )
         return cast("Verifier", build(mode, data_dir))
 
     def data_dir(self, root: Path, data: str | None = None) -> Path:
-        """Return where a data set of the task lies in a project: by name (None: the default), or a path."""
+        """Return where a data set of the task lies in a project: by name (None: the default), or a path.
+
+        A path to a prepared folder is that folder; of any other file or folder the prepared form lies in a folder
+        named by its content. Raises TaskError.
+        """
         name = data or self.manifest.data
         if name in self.manifest.data_sets:
             return root / "data" / self.name / name
+        if (own := find_own(root, name)) is not None:
+            return root / "data" / self.name / content_name(own)
         if (path := root / name).is_dir():
             return path
         known = _suggest(name, self.manifest.data_sets)
-        raise TaskError(f"task {self.name} has no data set {name!r}, nor is there such a folder{known}")
+        raise TaskError(f"task {self.name} has no data set {name!r}, nor is there such a file or folder{known}")
+
+    def data_source(self, root: Path, data: str | None = None) -> str:
+        """Return what `prepare` is to be given for a data set: its name, or the path of the user's own data."""
+        name = data or self.manifest.data
+        own = None if name in self.manifest.data_sets else find_own(root, name)
+        return name if own is None else str(own)
 
     def prepare(self, name: str, out: Path) -> Mapping[str, Any]:
         """Make a data set of the task under `out` and return its meta. Raises TaskError."""
@@ -91,7 +106,7 @@ class Task:
         arrays = {array_name(i, name): array for i in instances for name, array in i.arrays.items()}
         kit = self.manifest.kit
         if kit is None:
-            return Image(arrays=arrays)
+            return Image(preload=("numpy",), arrays=arrays)
         return Image({kit.module: _read(self.folder / kit.file)}, kit.preload, kit.warm, arrays)
 
     def pairs(self, seed: int, count: int) -> Iterator[tuple[str, str]]:
@@ -105,6 +120,26 @@ class Task:
         if self.manifest.probes is None:
             return ()
         return cast("tuple[Probe, ...]", load_object(self.root, self.name, self.manifest.probes)())
+
+    def base_pairs(self, data_dir: Path, seed: int) -> Iterator[tuple[str, str]]:
+        """Yield the pairs that the task's own base is trained on. Raises TaskError where it has none."""
+        base = self.manifest.base
+        if base is None:
+            raise TaskError(f"task {self.name} names no base of its own in task.yaml")
+        draw = load_object(self.root, self.name, base.pairs)
+        return cast("Iterator[tuple[str, str]]", draw(data_dir, seed, base.count))
+
+    def edits(self) -> tuple[TaskEdit, ...]:
+        """Return the structural edits that the task brings; none where the catalogue for programs serves it."""
+        if self.manifest.edits is None:
+            return ()
+        return cast("tuple[TaskEdit, ...]", load_object(self.root, self.name, self.manifest.edits)())
+
+    def tools(self, verifier: Verifier) -> TaskTools | None:
+        """Return the tools that scaffolds have beside `score_visible`, or None."""
+        if self.manifest.tools is None:
+            return None
+        return cast("TaskTools", load_object(self.root, self.name, self.manifest.tools)(verifier))
 
 
 VERIFIER_METHODS = ("instances", "visible", "score", "baselines", "guards")

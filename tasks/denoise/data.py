@@ -23,9 +23,10 @@ from sia_flow.canonical import canonical_json, digest_bytes
 from sia_flow.errors import SiaFlowError, TaskError
 from sia_flow.files import write_atomic
 from sia_flow.lineage.records import Split
+from tasks.denoise.own import prepare_own
 from tasks.denoise.pbmc import SOURCE, read_pbmc
-from tasks.denoise.readers import read_counts
-from tasks.denoise.synthetic import Recipe, generate
+from tasks.denoise.readers import READERS, format_of
+from tasks.denoise.synthetic import FULL, Recipe, generate
 
 SCHEMA = "sia-flow/denoise-data@1"
 SPLITS: tuple[Split, ...] = ("train", "select", "sealed")
@@ -45,12 +46,13 @@ class DataSet:
     digest: str = field(default="")
 
 
-def prepare(name: str, out: Path, recipe: Recipe | None = None) -> dict[str, Any]:
-    """Make the data set `pbmc`, `synthetic` or the user's .h5ad or .npz under `out` and return its meta.
+def prepare(name: str, out: Path, recipe: Recipe | None = None, keep: tuple[str, str] | None = None) -> dict[str, Any]:
+    """Make `pbmc`, `synthetic`, `synthetic_full` or the user's own file under `out` and return its meta.
 
-    Raises TaskError for an unknown name, a bad file or a package that is missing.
+    `keep` = (obs column, value) takes those cells of an .h5ad. Raises TaskError for an unknown name or a package that
+    is missing, DataError for a file that cannot be used.
     """
-    arrays, about = _collect(name, recipe or Recipe())
+    arrays, about = _collect(name, recipe or Recipe(), keep)
     counts = arrays["counts"]
     arrays["split"] = _divide(counts.shape[0])
     packed = _pack(arrays)
@@ -87,20 +89,22 @@ def load(folder: Path) -> DataSet:
         return DataSet(meta["name"], file["counts"], cells, truth, digest_bytes(canonical_json(meta)))
 
 
-def _collect(name: str, recipe: Recipe) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def _collect(name: str, recipe: Recipe, keep: tuple[str, str] | None) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     if name == "pbmc":
         return {"counts": read_pbmc()}, {"name": "pbmc", "source": SOURCE}
-    if name == "synthetic":
+    if name in ("synthetic", "synthetic_full"):
+        recipe = FULL if name == "synthetic_full" else recipe
         counts, truth = generate(recipe)
         return {"counts": counts, "truth": truth}, {
-            "name": "synthetic",
+            "name": name,
             "source": "generated",
             "recipe": asdict(recipe),
         }
     path = Path(name)
-    if path.suffix in (".h5ad", ".npz"):
-        return {"counts": read_counts(path)}, {"name": path.stem, "source": path.name}
-    raise TaskError(f"no data set {name!r} for denoise: give pbmc, synthetic, or a path to a .h5ad or .npz file")
+    if path.exists() or format_of(path) is not None:
+        return prepare_own(path, keep)
+    forms = ", ".join(READERS)
+    raise TaskError(f"no data set {name!r} for denoise: give pbmc, synthetic, synthetic_full, or a path to {forms}")
 
 
 def _divide(cells: int) -> NDArray[np.uint8]:
@@ -124,18 +128,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tasks.denoise.data", description="Prepare data of the task denoise."
     )
-    parser.add_argument("name", help="pbmc, synthetic, or a path to a .h5ad or .npz file with raw counts")
+    parser.add_argument("name", help=f"pbmc, synthetic, synthetic_full, or raw counts: {', '.join(READERS)}")
     parser.add_argument("out", type=Path, help="folder to write, for example data/denoise/pbmc")
     for option in ("cells", "genes", "groups", "seed"):
         parser.add_argument(f"--{option}", type=int, default=getattr(Recipe(), option), help="synthetic only")
+    parser.add_argument("--keep", metavar="COLUMN=VALUE", help="only the cells whose obs column of an .h5ad says so")
     given = parser.parse_args(arguments)
+    column, _, value = (given.keep or "").partition("=")
     recipe = Recipe(cells=given.cells, genes=given.genes, groups=given.groups, seed=given.seed)
     try:
-        meta = prepare(given.name, given.out, recipe)
+        meta = prepare(given.name, given.out, recipe, (column, value) if given.keep else None)
     except SiaFlowError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     sys.stdout.write(f"{given.out}: {meta['cells']} cells x {meta['genes']} genes, {meta['molecules']} molecules\n")
+    sys.stdout.writelines(f"  {line}\n" for line in meta.get("notes", ()))
     return 0
 
 

@@ -21,6 +21,9 @@ SCALE = 1e4
 COMPONENTS = 100
 CUTOFF = 1e-4
 CACHED = 32
+EXACT = 1024
+"""Up to this many cells or genes the PCA is exact; beyond, it is by a seeded random projection (Halko et al. 2011)."""
+SKETCH, PASSES = 120, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +194,9 @@ def _pca(matrix: Matrix) -> Factors:
 
 
 def _left_vectors(centred: Matrix) -> tuple[Matrix, Matrix]:
-    if centred.shape[0] > centred.shape[1]:
+    if min(centred.shape) > EXACT:
+        left, singular = _sketched(centred)
+    elif centred.shape[0] > centred.shape[1]:
         left, singular, _ = np.linalg.svd(centred, full_matrices=False)
     else:
         squares, left = np.linalg.eigh(centred @ centred.T)
@@ -199,6 +204,27 @@ def _left_vectors(centred: Matrix) -> tuple[Matrix, Matrix]:
     kept = max(1, int((singular > 1e-9 * max(singular[0], 1e-300)).sum()))
     kept = min(kept, COMPONENTS)
     return np.ascontiguousarray(left[:, :kept]), np.maximum(singular[:kept], 1e-300)
+
+
+def _sketched(centred: Matrix) -> tuple[Matrix, Matrix]:
+    """Return about 120 left singular vectors and values. Single precision finds the space, double what is in it."""
+    small = centred.astype(np.float32)
+    start = np.random.Generator(np.random.PCG64(0)).standard_normal((centred.shape[1], SKETCH), dtype=np.float32)
+    basis = _orthonormal(small @ start)
+    for _ in range(PASSES):
+        basis = _orthonormal(small @ (small.T @ basis))
+    exact = _orthonormal(basis.astype(np.float64))
+    inside = exact.T @ centred
+    squares, turn = np.linalg.eigh(inside @ inside.T)
+    return exact @ turn[:, ::-1], np.sqrt(np.maximum(squares[::-1], 0.0))
+
+
+def _orthonormal(basis: NDArray[Any]) -> NDArray[Any]:
+    """Return an orthonormal basis of the columns, by their Gram matrix: one product, where QR would be many."""
+    squares, turn = np.linalg.eigh((basis.T @ basis).astype(np.float64))
+    kept = squares > squares[-1] * np.finfo(basis.dtype).eps
+    found: NDArray[Any] = basis @ (turn[:, kept] / np.sqrt(squares[kept])).astype(basis.dtype)
+    return found
 
 
 def _distances(scores: Matrix) -> Matrix:

@@ -35,6 +35,10 @@ class Recipe:
             raise TaskError("synthetic: library and dispersion must be above zero")
 
 
+FULL = Recipe(cells=1937, genes=17_000, groups=14, library=5000.0)
+"""A twin in size of the pancreas set (inDrop1) that the papers report on."""
+
+
 def generate(recipe: Recipe) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """Return counts and their expectation, both [cells, genes]."""
     recipe.check()

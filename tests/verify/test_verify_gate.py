@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sia_flow.lineage.records import Score, Verdict
-from sia_flow.verify.gate import accept, paired_gain, summarize
+from sia_flow.verify.gate import accept, indecisive, paired_gain, pooled, summarize
 
 rewards = st.lists(st.floats(0, 1), min_size=2, max_size=6).map(tuple)
 pairs = st.lists(st.tuples(rewards, rewards), min_size=1, max_size=4)
@@ -110,3 +110,23 @@ def test_summary_counts_and_averages() -> None:
 
 def test_summary_of_nothing_is_empty() -> None:
     assert summarize("train", ["a"], {}).n == 0
+
+
+@given(pairs)
+def test_pooled_measurements_are_one_measurement_of_all_draws(
+    found: list[tuple[tuple[float, ...], tuple[float, ...]]],
+) -> None:
+    both = pooled([named([a for a, _ in found]), named([b for _, b in found])])
+    whole = named([a + b for a, b in found])
+    assert (both.n, both.rewards, both.best) == (whole.n, whole.rewards, whole.best)
+    assert both.mean == pytest.approx(whole.mean)
+    assert both.se == pytest.approx(whole.se)
+
+
+def test_a_gain_within_k_standard_errors_is_indecisive_and_no_other() -> None:
+    old = score(a=(0.1, 0.3))
+    assert indecisive(score(a=(0.1, 0.5)), old, 1.0)
+    assert not indecisive(score(a=(0.1, 0.5)), old, 0.1)
+    assert not indecisive(score(a=(0.1, 0.2)), old, 1.0)
+    assert not indecisive(old, old, 1.0)
+    assert pooled([old]) is old

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sia_flow.errors import TaskError
-from tasks.denoise import data, mcv, pbmc, readers
+from tasks.denoise import data, mcv, pbmc
 from tasks.denoise.synthetic import Recipe, generate
 
 
@@ -96,70 +96,9 @@ def test_molecules_are_divided_as_published() -> None:
     assert 4 not in halves.genes
 
 
-@pytest.mark.parametrize(
-    ("values", "words"),
-    [
-        (np.ones((5, 50)), "at least 30 cells x 10 genes"),
-        (np.full((40, 20), 0.5), "raw counts, not normalised"),
-        (np.full((40, 20), -1.0), "raw counts"),
-        (np.full((40, 20), np.nan), "not finite"),
-        (np.array([["a"] * 20] * 40), "not finite numbers"),
-        (np.vstack([np.ones((39, 20)), np.zeros((1, 20))]), "without a single count"),
-    ],
-)
-def test_what_are_no_counts_is_refused(values: np.ndarray, words: str, tmp_path: Path) -> None:
-    np.savez(tmp_path / "mine.npz", counts=values)
-    with pytest.raises(TaskError, match=words) as caught:
-        readers.read_counts(tmp_path / "mine.npz")
-    assert "mine.npz" in str(caught.value)
-
-
-def test_files_that_cannot_be_read_say_why(tmp_path: Path) -> None:
-    np.savez(tmp_path / "other.npz", X=np.ones((40, 20)))
-    np.savez(tmp_path / "objects.npz", counts=np.array([{}], dtype=object))
-    (tmp_path / "broken.npz").write_bytes(b"PK")
-    (tmp_path / "broken.h5ad").write_bytes(b"no")
-    (tmp_path / "table.csv").write_text("1")
-    for name, words in (
-        ("other.npz", "no array named counts; it holds X"),
-        ("objects.npz", r"cannot be read as \.npz"),
-        ("broken.npz", r"cannot be read as \.npz"),
-        ("broken.h5ad", r"cannot be read as \.h5ad"),
-        ("table.csv", r"read from \.h5ad or \.npz"),
-        ("gone.npz", "no such file"),
-    ):
-        with pytest.raises(TaskError, match=words):
-            readers.read_counts(tmp_path / name)
-
-
-def write_sparse(file: object, name: str, matrix: object, kind: str) -> None:
-    group = file.create_group(name)
-    group.attrs.update({"encoding-type": f"{kind}_matrix", "encoding-version": "0.1.0", "shape": matrix.shape})
-    for part in ("data", "indices", "indptr"):
-        group[part] = getattr(matrix, part)
-
-
-@pytest.mark.parametrize("kind", ["csr", "csc", "dense"])
-def test_the_users_h5ad_is_read(kind: str, tmp_path: Path) -> None:
-    h5py = pytest.importorskip("h5py")
-    sparse = pytest.importorskip("scipy.sparse")
-    counts = np.random.default_rng(0).poisson(2.0, (40, 20)).astype(np.float32)
-    for place, other in (("X", None), ("layers/counts", "X")):
-        with h5py.File(tmp_path / "mine.h5ad", "w") as file:
-            if other is not None:
-                file[other] = np.log1p(counts)
-            if kind == "dense":
-                file[place] = counts
-            else:
-                write_sparse(file, place, getattr(sparse, f"{kind}_matrix")(counts), kind)
-        meta = data.prepare(str(tmp_path / "mine.h5ad"), tmp_path / "out")
-        assert np.array_equal(data.load(tmp_path / "out").counts, counts)
-        assert (meta["name"], meta["source"]) == ("mine", "mine.h5ad")
-
-
 def test_the_command_line_prepares_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "synthetic"
     assert data.main(["synthetic", str(out), "--cells", "60", "--genes", "30"]) == 0
     assert "60 cells x 30 genes" in capsys.readouterr().out
     assert data.main(["nothing", str(out)]) == TaskError.exit_code
-    assert "give pbmc, synthetic, or a path" in capsys.readouterr().err
+    assert "give pbmc, synthetic, synthetic_full, or a path" in capsys.readouterr().err

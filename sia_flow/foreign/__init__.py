@@ -1,0 +1,1 @@
+"""Evaluators that others wrote, run as they are: in the sandbox, in a process of their own, heard as bounded JSON."""

@@ -1,0 +1,1 @@
+"""What graders take from MLE-bench beside the helpers that were copied with them."""

@@ -1,0 +1,1 @@
+"""What evaluators take from OpenEvolve, where that package is not installed."""

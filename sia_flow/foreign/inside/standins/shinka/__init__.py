@@ -1,0 +1,1 @@
+"""What evaluators take from ShinkaEvolve, where that package is not installed."""
