@@ -45,3 +45,19 @@ def _take(file: IO[str], experiment: str) -> None:
         raise LockedError(
             f"experiment {experiment!r} is being applied by {holder}: wait for it (--wait), or stop that process"
         ) from error
+
+
+def holder(folder: Path, experiment: str) -> int | None:
+    """Return the process that holds the experiment's lock, None where nobody does."""
+    path = folder / f"{experiment}.lock"
+    try:
+        file = path.open(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            with contextlib.suppress(ValueError, KeyError):
+                return int(json.load(file)["pid"])
+    return None

@@ -22,6 +22,11 @@ def _md5(data: bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
+def is_object_id(text: str) -> bool:
+    """Say whether a text has the form of an object id."""
+    return _OBJECT_ID.fullmatch(text) is not None
+
+
 class ObjectStore:
     """Bytes and folders by the hash of their content."""
 
@@ -30,7 +35,7 @@ class ObjectStore:
 
     def path(self, oid: str) -> Path:
         """Return where an object lies. Raises StoreError for what is no object id."""
-        if not _OBJECT_ID.fullmatch(oid):
+        if not is_object_id(oid):
             raise StoreError(f"{oid!r} is no object id (32 hex digits, `.dir` after them for a folder)")
         return self.root / "files" / "md5" / oid[:2] / oid[2:]
 
@@ -39,6 +44,10 @@ class ObjectStore:
         if not self.path(oid).is_file():
             return False
         return not oid.endswith(".dir") or all(self.has(entry["md5"]) for entry in self._entries(oid))
+
+    def members(self, oid: str) -> list[str]:
+        """Return the object ids of a folder's files. Raises StoreError where its listing is none."""
+        return [entry["md5"] for entry in self._entries(oid)]
 
     def put_bytes(self, data: bytes) -> str:
         """Store bytes; return their id."""
@@ -89,10 +98,13 @@ class ObjectStore:
         return target
 
     def _entries(self, oid: str) -> list[dict[str, str]]:
-        entries: list[dict[str, str]] = json.loads(self.get_bytes(oid))
-        for entry in entries:
-            _check_relative(entry["relpath"])
-        return entries
+        try:
+            entries = [(str(entry["relpath"]), str(entry["md5"])) for entry in json.loads(self.get_bytes(oid))]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise StoreError(f"object {oid} in {self.path(oid)} is no listing of a folder: delete the file") from error
+        for name, _ in entries:
+            _check_relative(name)
+        return [{"relpath": name, "md5": member} for name, member in entries]
 
     def _put(self, oid: str, data: bytes) -> str:
         path = self.path(oid)

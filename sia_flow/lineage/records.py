@@ -63,6 +63,9 @@ class Turn(Record):
     finish: Literal["stop", "length"]
     policy: str
     """Version of the policy that sampled: base digest, or base + adapter digest."""
+    # Left out where it does not apply, so that records from before it was there keep their bytes.
+    rescored: bool = Field(default=False, exclude_if=lambda rescored: not rescored)
+    """Whether a server told the text alone, so that tokens or log-probabilities are the trainer's own recomputation."""
 
 
 class ToolCall(Record):

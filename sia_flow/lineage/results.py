@@ -52,3 +52,5 @@ class ArmResult(Record):
     """Baseline name -> split -> mean reward."""
     factorial: tuple[Cell, ...] = ()
     spend: Spend = Spend()
+    reading: int = Field(default=1, exclude_if=lambda number: number == 1)
+    """Which reading of the sealed split the sealed figures are of; from the second on they are held out no more."""

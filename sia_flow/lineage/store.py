@@ -22,6 +22,7 @@ from sia_flow.files import write_atomic
 from sia_flow.lineage.objects import ObjectStore
 from sia_flow.lineage.records import Generation, Isolation, Record, Spend
 from sia_flow.lineage.results import ArmResult
+from sia_flow.lineage.seals import add_seal
 
 VERSION = 1
 AnyRecord = TypeVar("AnyRecord", bound=Record)
@@ -76,6 +77,9 @@ class StepRecord(Record):
 class Store:
     """One folder that holds everything that ever happened in a project."""
 
+    rehearsal = False
+    """Whether runs on it are only planned."""
+
     def __init__(self, root: Path) -> None:
         self.root = root
         self.objects = ObjectStore(root)
@@ -127,9 +131,9 @@ class Store:
         self._journal("done", step.name, key, seconds=round(time.monotonic() - started, 4))
         return record
 
-    def put_generation(self, generation: Generation) -> None:
-        """Store a generation under its id."""
-        self._write(self._generation_path(generation.id), generation)
+    def put_generation(self, generation: Generation) -> bool:
+        """Store a generation under its id, and say whether it was not there."""
+        return self._write(self._generation_path(generation.id), generation)
 
     def generation(self, generation_id: str) -> Generation:
         """Return a generation. Raises StoreError when there is none of that id."""
@@ -157,6 +161,10 @@ class Store:
             found = self.arm(path.stem)
             if found is not None:
                 yield found
+
+    def put_beside(self, path: Path, record: Record) -> None:
+        """Store a record of another kind, at its own path in the store."""
+        self._write(path, record)
 
     def journal(self) -> Iterator[Mapping[str, Any]]:
         """Yield the journal's entries, oldest first; a line that a crash cut short is left out."""
@@ -193,11 +201,13 @@ class Store:
     def _arm_path(self, key: str) -> Path:
         return self.root / "arms" / f"{key}.json"
 
-    @staticmethod
-    def _write(path: Path, record: Record) -> None:
+    def _write(self, path: Path, record: Record) -> bool:
         data = canonical_json(record.model_dump(mode="json")) + b"\n"
-        if not (path.is_file() and path.read_bytes() == data):
-            write_atomic(path, data)
+        if path.is_file() and path.read_bytes() == data:
+            return False
+        add_seal(self.root, path, data)
+        write_atomic(path, data)
+        return True
 
     @staticmethod
     def _read(path: Path, kind: type[AnyRecord]) -> AnyRecord | None:
@@ -210,4 +220,7 @@ class Store:
         try:
             return kind.model_validate_json(data)
         except ValidationError as error:
-            raise StoreError(f"{path} is damaged ({error.error_count()} faults): delete it; it is made anew") from error
+            raise StoreError(
+                f"{path} is damaged ({error.error_count()} faults): run `sia-flow fsck --repair`, or delete it; "
+                "it is made anew"
+            ) from error
