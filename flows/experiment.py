@@ -1,20 +1,31 @@
 """The experiment flow: every arm and seed of a spec, then the comparison.
 
-`experiment` is the entry point that a deployment names and that `sia-flow apply` calls.
+`experiment` is what `sia-flow apply` calls; `flows/deployed.py` holds the entry point that a deployment names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import httpx
 from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
+from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
+from prefect.states import Cancelled
 
 from flows.local import run_arms
 from flows.prefect_runner import PrefectArtifacts, publish_comparison, run_prefect
+from sia_flow.errors import Interrupted
 from sia_flow.lineage.results import ArmResult
 from sia_flow.lineage.store import Store
 from sia_flow.loop.arm import ArmState
@@ -24,13 +35,18 @@ from sia_flow.loop.stopping import Stop
 from sia_flow.plan.project import Project
 from sia_flow.spec.load import load_experiments
 
+LOOK_SECONDS = 3.0
+"""Between two looks at whether someone cancels the flow in the UI."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Session:
     """Who watches a flow that runs in this process, and who may stop it."""
 
     watcher: Watcher = field(default_factory=Silent)
     stop: Stop = field(default_factory=Stop)
+    stopped: Interrupted | None = None
+    """Set where the flow ended because it was asked to."""
 
 
 SESSION: ContextVar[Session | None] = ContextVar("SESSION", default=None)
@@ -41,27 +57,81 @@ def _run_name() -> str:
 
 
 @flow(name="experiment", flow_run_name=_run_name, persist_result=False)
-def experiment(spec: str, overrides: list[str] | None = None, index: int = 0) -> list[str]:
-    """Run experiment number `index` of a spec file; return the keys of the arms' results."""
+def experiment(spec: str, overrides: list[str] | None = None, index: int = 0) -> list[str] | State[Any]:
+    """Run experiment number `index` of a spec file; return the keys of the arms' results, or a state Cancelled."""
     project = Project.find(Path(spec))
     chosen = load_experiments(Path(spec), overrides or [])[index]
     session = SESSION.get() or Session()
     watcher = Several(session.watcher, PrefectArtifacts(chosen.metadata.name))
-    with Lab(chosen, project.root, Store(project.store), watcher, session.stop) as lab:
-        results = run_arms(lab, run_prefect, _as_subflow)
-        publish_comparison(lab, results)
+    try:
+        with (
+            terminates(session.stop),
+            _stopped_in_the_ui(session.stop),
+            Lab(chosen, project.root, Store(project.store), watcher, session.stop) as lab,
+        ):
+            results = run_arms(lab, run_prefect, functools.partial(_as_subflow, session.stop))
+            publish_comparison(lab, results)
+    except Interrupted as stop:
+        session.stopped = stop
+        return Cancelled(message=str(stop))
     return [result.key for result in results]
 
 
-def _as_subflow(state: ArmState, body: Callable[[], ArmResult]) -> ArmResult:
+def _as_subflow(stop: Stop, state: ArmState, body: Callable[[], ArmResult]) -> ArmResult:
     """Run an arm as a flow of its own, so that the Prefect UI shows it as one."""
     results: list[ArmResult] = []
+    stopped: list[Interrupted] = []
 
     @flow(name="improve", flow_run_name=f"{state.arm.name} seed {state.seed}", persist_result=False)
-    def improve_flow(arm: str, seed: int) -> str:
+    def improve_flow(arm: str, seed: int) -> str | State[Any]:
         del arm, seed
-        results.append(body())
+        try:
+            with terminates(stop):
+                results.append(body())
+        except Interrupted as asked:
+            stopped.append(asked)
+            return Cancelled(message=str(asked))
         return results[0].key
 
-    improve_flow(state.arm.name, state.seed)
+    ended = improve_flow(state.arm.name, state.seed, return_state=True)
+    if stopped:
+        raise stopped[0]
+    if not ended.is_completed():
+        ended.result()
     return results[0]
+
+
+@contextmanager
+def terminates(stop: Stop) -> Iterator[None]:
+    """Let SIGTERM, by which a worker cancels, ask for a stop; a flow of Prefect would end in the middle of a step."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda _signal, _frame: stop.ask())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _stopped_in_the_ui(stop: Stop) -> Iterator[None]:
+    """Ask the run to stop when its flow is cancelled: without a worker nobody else would."""
+    over, run_id = threading.Event(), flow_run.id
+
+    def look() -> None:
+        with get_client(sync_client=True) as client:
+            while not (over.wait(LOOK_SECONDS) or stop.asked):
+                try:
+                    state = client.read_flow_run(run_id).state
+                except (httpx.HTTPError, PrefectException, OSError):
+                    continue
+                if state is not None and (state.is_cancelling() or state.is_cancelled()):
+                    stop.ask()
+
+    thread = threading.Thread(target=look, name="cancellation", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()

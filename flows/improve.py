@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import time
 
+from sia_flow.errors import BudgetSpentError
 from sia_flow.lineage.records import Decision, Generation, Spend, WeightPlan
 from sia_flow.lineage.results import ArmResult
-from sia_flow.loop.arm import ArmState, Made, make_generation, select_sample, train_sample
+from sia_flow.loop.arm import ArmState, Made, make_generation, select_sample, train_sample, with_talk
 from sia_flow.loop.control import best_of_n, chunks_for
 from sia_flow.loop.decide import decision_of, edited, prepare_edit, prepare_feedback
 from sia_flow.loop.evaluate import Agent, evaluate
 from sia_flow.loop.finish import arm_key, finish_arm
+from sia_flow.loop.fork import forked
+from sia_flow.loop.gpu import spent_gpu
 from sia_flow.loop.lab import Lab
 from sia_flow.loop.prepared import Runner
 from sia_flow.loop.probe import prepare_probes
+from sia_flow.loop.rematch import rematch
 from sia_flow.loop.reuse import earlier_programs
+from sia_flow.loop.sealed import refuse_second_reading
 from sia_flow.loop.stopping import spent
 from sia_flow.loop.synth import prepare_synth
 from sia_flow.loop.train import Place, prepare_train
@@ -33,8 +38,9 @@ def improve(lab: Lab, run: Runner, state: ArmState, deadline: float | None = Non
     found = lab.store.arm(key) or lab.store.arm(late)
     if found is not None:
         return found
+    refuse_second_reading(lab, state, (key, late))
     first_generation(lab, run, state)
-    stopped = _grow(lab, run, state, deadline)
+    stopped = grow(lab, run, state, deadline)
     return finish_arm(lab, run, state, stopped, late if stopped == "budget.wall" else key)
 
 
@@ -44,30 +50,38 @@ def control(lab: Lab, run: Runner, state: ArmState, rollouts: int) -> ArmResult:
     found = lab.store.arm(key)
     if found is not None:
         return found
+    refuse_second_reading(lab, state, (key,))
     first_generation(lab, run, state)
     return best_of_n(lab, run, state, rollouts, key)
 
 
 def first_generation(lab: Lab, run: Runner, state: ArmState) -> Generation:
-    """Meta-Agent's scaffold on the bare base: generation 0, the same for all arms of a seed."""
+    """Meta-Agent's scaffold on the bare base, or the generation that was forked: the same for all arms of a seed."""
     run(lab, prepare_probes(lab))
+    if lab.spec.start is not None:
+        return _generation(lab, run, state, forked(lab, lab.spec.start))
     synth = run(lab, prepare_synth(lab, state.seed))
     agent = Agent(synth.outputs["scaffold"], None)
     return _generation(lab, run, state, Made(agent, None, synth.spend, {"scaffold synth": synth.key}))
 
 
-def _grow(lab: Lab, run: Runner, state: ArmState, deadline: float | None) -> str:
+def grow(lab: Lab, run: Runner, state: ArmState, deadline: float | None = None) -> str:
+    """Add generations until the budget is spent or the Feedback-Agent stops; return why it ended."""
     while len(state.history) <= lab.spec.budget.generations:
         if deadline is not None and time.monotonic() > deadline:
             return "budget.wall"
-        limit = spent(lab.spec.budget, state.spend)
+        limit = spent(lab.spec.budget, state.spend) or spent_gpu(lab, state)
         if limit is not None:
             return limit
-        feedback = run(lab, prepare_feedback(lab, run, state))
+        try:
+            feedback = run(lab, prepare_feedback(lab, run, state))
+        except BudgetSpentError as error:
+            state.spend += Spend(usd=error.usd)
+            return error.limit
         decision = decision_of(feedback)
         if decision.lever == "stop":
             return f"stop: {decision.reason}"
-        made = _pull(lab, run, state, decision, feedback.spend)
+        made = with_talk(_pull(lab, run, state, decision, feedback.spend), feedback)
         _generation(lab, run, state, made)
     return "budget.generations"
 
@@ -109,7 +123,7 @@ def _generation(lab: Lab, run: Runner, state: ArmState, made: Made) -> Generatio
     index = len(state.history)
     train = evaluate(lab, run, made.agent, train_sample(lab), state.seed, state.label(index, "train"))
     select = evaluate(lab, run, made.agent, select_sample(lab), state.seed, state.label(index, "select"))
-    generation = make_generation(lab, state, made, train, select)
+    generation = make_generation(lab, state, made, train, select, rematch(lab, run, state, made.agent, select))
     state.add(generation, train, made.programs)
     lab.watcher.generation(state.arm.name, generation)
     return generation

@@ -7,15 +7,17 @@ infrastructure faults, and never sees a rollout's content.
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.states import Completed
+from prefect.logging import get_run_logger
+from prefect.states import Cancelled, Completed
 
-from sia_flow.errors import InfrastructureError
+from sia_flow.errors import InfrastructureError, Interrupted
 from sia_flow.lineage.records import Generation
 from sia_flow.lineage.results import ArmResult
 from sia_flow.lineage.store import StepRecord
@@ -24,10 +26,13 @@ from sia_flow.loop.lab import Lab
 from sia_flow.loop.prepared import Prepared, execute
 from sia_flow.report.markdown import decision_report
 from sia_flow.report.table import final_table
+from sia_flow.report.text import plain
 
 
 def run_prefect(lab: Lab, prepared: Prepared) -> StepRecord:
     """Run a step as a Prefect task of the running flow."""
+
+    stopped: list[Interrupted] = []
 
     @task(
         name=prepared.name,
@@ -35,20 +40,50 @@ def run_prefect(lab: Lab, prepared: Prepared) -> StepRecord:
         retries=2,
         retry_delay_seconds=[1, 5],
         retry_condition_fn=_is_infrastructure,
+        tags=tags_of(lab, prepared),
         cache_policy=NO_CACHE,
         persist_result=False,
     )
     def body(key: str, label: str) -> State[str]:
         del label
         name = "Cached" if lab.store.find(key) is not None else "Completed"
-        execute(lab, prepared)
+        try:
+            execute(lab, prepared)
+        except Interrupted as stop:
+            stopped.append(stop)
+            return Cancelled(message=str(stop))
         return Completed(name=name, message=f"record {key}", data=key)
 
-    body(prepared.step.key, prepared.label)
+    ended = body(prepared.step.key, prepared.label, return_state=True)
+    if stopped:
+        raise stopped[0]
+    if not ended.is_completed():
+        ended.result()
     record = lab.store.find(prepared.step.key)
     if record is None:
         raise InfrastructureError(f"{prepared.label}: the step ended without a record in {lab.store.root}")
     return record
+
+
+def tags_of(lab: Lab, prepared: Prepared) -> set[str]:
+    """Return the tags of a step's task: `gpu` where it samples or trains on one, `api` where it asks a paid provider.
+
+    `sia-flow deploy` sets how many tasks of a tag may run at once, over all flows of the server.
+    """
+    agents = lab.spec.agents
+    asks = {"scaffold synth": agents.meta.type, "feedback": agents.feedback.type}.get(prepared.name, "builtin")
+    if asks not in ("builtin", "learned"):
+        return {"api"}
+    return {"gpu"} if prepared.name in ("rollout", "train-LoRA") and _has_gpu() else set()
+
+
+@cache
+def _has_gpu() -> bool:
+    try:
+        from torch import cuda
+    except ImportError:
+        return False
+    return bool(cuda.is_available())
 
 
 def _is_infrastructure(_task: Any, _run: Any, state: State[Any]) -> bool:
@@ -66,6 +101,11 @@ class PrefectArtifacts(Silent):
         """Publish the generation's report as a Markdown artifact of the running flow."""
         key = artifact_key(self.experiment, arm, f"seed-{generation.seed}", f"gen-{generation.index}")
         create_markdown_artifact(decision_report(arm, generation), key=key, description=generation.verdict)
+        get_run_logger().info(
+            "%s seed %d gen %d: select %.4f +- %.4f, %s",
+            *(arm, generation.seed, generation.index, generation.select.mean, generation.select.se),
+            plain(generation.verdict),
+        )
 
 
 def publish_comparison(lab: Lab, results: list[ArmResult]) -> None:

@@ -27,6 +27,7 @@ def command(
     wait: Annotated[bool, typer.Option("--wait", help="Wait while another apply holds the experiment.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines for machines.")] = False,
     engine: Annotated[Engine, typer.Option(help="`prefect`, or `local`: no server, plain calls.")] = Engine.prefect,
+    again: Annotated[bool, typer.Option("--read-sealed-again", help="Let ended arms go on and read it anew.")] = False,
 ) -> None:
     """Run an experiment: every arm and seed, as far as it has not run yet. The same command again continues."""
     from rich.console import Console
@@ -39,4 +40,8 @@ def command(
     for index, (project, experiment) in enumerate(open_experiments(spec, overrides or [])):
         request = Request(project, experiment, spec.resolve(), tuple(overrides or ()), index)
         with experiment_lock(project.locks, experiment.metadata.name, wait=wait):
+            if again and project.store.is_dir():
+                from sia_flow.cli.unseal import allow_reading_again
+
+                allow_reading_again(project, experiment, console)
             apply_experiment(request, console, prefect=engine is Engine.prefect, as_json=as_json)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sia_flow.cli.workbench import run_identity
+from sia_flow.errors import Interrupted
 from sia_flow.files import write_atomic
 from sia_flow.lineage.results import ArmResult
 from sia_flow.lineage.store import Store
+from sia_flow.loop.eventlog import EventLog, log_path
+from sia_flow.loop.events import Watcher
+from sia_flow.loop.heads import HeadKeeper
 from sia_flow.loop.tracking import Tracking
 from sia_flow.loop.view import FolderView
 from sia_flow.plan.project import Project
@@ -33,8 +38,31 @@ class OpenTracking:
     background: BackgroundTracker
     watcher: Tracking
     folder: FolderView
+    heads: HeadKeeper
+    log: EventLog
     made: list[MlflowTracker] = field(default_factory=list)
     """The tracker itself, once it was needed."""
+
+    @property
+    def watchers(self) -> tuple[Watcher, ...]:
+        """All that look on, in the order in which they are told."""
+        return (self.heads, self.folder, self.log, self.watcher)
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Note in the log and in MLflow how the block ends."""
+        self.log.run("began")
+        try:
+            yield
+        except (Interrupted, KeyboardInterrupt) as stop:
+            self.log.run("stopped", str(stop))
+            self.watcher.halted("KILLED")
+            raise
+        except BaseException as error:
+            self.log.run("failed", f"{type(error).__name__}: {error}")
+            self.watcher.halted("FAILED")
+            raise
+        self.log.run("finished")
 
     def close(self, request: Request) -> None:
         """Wait for MLflow, and keep the addresses of its pages for later applies, which load no MLflow."""
@@ -71,16 +99,9 @@ def open_tracking(request: Request) -> OpenTracking:
     safe.start_async()
     folder = FolderView(store, project.runs, project.checkpoints, name)
     background = BackgroundTracker(safe)
-    watcher = Tracking(background, request.experiment, run_identity(request.experiment), store, folder)
-    return OpenTracking(safe, background, watcher, folder, made)
-
-
-def verdicts(results: Sequence[ArmResult]) -> list[str]:
-    """Return what the comparison of the two arms says, on sealed and on select, where both are there."""
-    from sia_flow.report.comparison import compare
-
-    found = (compare(results, split=split) for split in ("sealed", "select"))
-    return [comparison.verdict for comparison in found if comparison]
+    watcher = Tracking(background, request.experiment, run_identity(request.experiment, project.root), store, folder)
+    keeper = HeadKeeper(store, request.experiment)
+    return OpenTracking(safe, background, watcher, folder, keeper, EventLog(log_path(project.state, name)), made)
 
 
 def where_to_look(project: Project, name: str, results: Sequence[ArmResult]) -> list[str]:
@@ -107,7 +128,8 @@ def draw(project: Project, name: str, results: Sequence[ArmResult]) -> None:
     path = folder / "comparison.md"
     if path.exists() and path.read_bytes() == report and (folder / "plots" / "spend.png").exists():
         return
-    from sia_flow.report.plots import Line, score_over_generations, score_over_spend
+    from sia_flow.lineage.goodhart import closing
+    from sia_flow.report.plots import Line, goodhart_over_generations, score_over_generations, score_over_spend
 
     store = Store(project.store)
     lines = [
@@ -119,6 +141,8 @@ def draw(project: Project, name: str, results: Sequence[ArmResult]) -> None:
     if lines:
         score_over_generations(lines, folder / "plots" / "generations.png", levels)
         score_over_spend(lines, folder / "plots" / "spend.png", levels)
+        ends = {result.arm: closing(result) for result in results if len(result.generations) > 1}
+        goodhart_over_generations(lines, folder / "plots" / "goodhart.png", ends)
     write_atomic(path, report)
 
 

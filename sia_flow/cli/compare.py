@@ -3,32 +3,126 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sia_flow.cli.apply import WIDTH
+
+if TYPE_CHECKING:
+    from sia_flow.lineage.results import ArmResult
+    from sia_flow.plan.project import Project
+    from sia_flow.spec.models import Experiment
+
 
 def command(
-    spec: Annotated[Path, typer.Argument(help="The experiment's YAML file.")],
+    spec: Annotated[str, typer.Argument(metavar="SPEC|NAME", help="A spec file, or an experiment's name.")],
     overrides: Annotated[list[str] | None, typer.Option("--set", help="Override a field: a.b=value.")] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
-    """Compare the finished arms. Exit code 2 while an arm is missing."""
+    """Compare the finished arms: a table, and for two arms the difference with its interval. Exit code 2 while an arm
+    is missing.
+
+    A name compares what is recorded; a spec file compares what it asks for, planned anew where the file has changed
+    since it was applied.
+
+    Examples: sia-flow compare denoise; sia-flow compare specs/denoise.yaml --set 'spec.seeds=[4,5,6]'
+    """
+    complete = True
+    by_file = Path(spec).suffix in (".yaml", ".yml", ".json") or Path(spec).is_file() or overrides
+    found = _of_file(Path(spec), overrides or []) if by_file else _of_name(spec)
+    for name, results, wanted in found:
+        complete = complete and len(results) == wanted
+        if as_json:
+            rows = [result.model_dump(mode="json") for result in results]
+            typer.echo(json.dumps({"experiment": name, "arms": rows, "verdicts": _verdicts(results)}))
+        else:
+            _show(name, results)
+    raise typer.Exit(0 if complete else 2)
+
+
+def _show(name: str, results: Sequence[ArmResult]) -> None:
     from rich.console import Console
 
     from sia_flow.cli.render import print_final
-    from sia_flow.cli.workbench import open_experiments, plan_all
 
-    complete = True
-    for project, experiment in open_experiments(spec, overrides or []):
-        plans = plan_all(project, experiment)
-        results = [plan.result for plan in plans if plan.result is not None]
-        complete = complete and len(results) == len(plans)
-        if as_json:
-            rows = [result.model_dump(mode="json") for result in results]
-            typer.echo(json.dumps({"experiment": experiment.metadata.name, "arms": rows}))
-        else:
-            print_final(Console(), f"{experiment.metadata.name}: all arms", results)
-    raise typer.Exit(0 if complete else 2)
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    print_final(console, f"{name}: all arms", results)
+    for words in _verdicts(results):
+        console.print(words, markup=False, highlight=False, soft_wrap=True)
+
+
+def _verdicts(results: Sequence[ArmResult]) -> list[str]:
+    from sia_flow.cli.verdicts import verdicts
+
+    return verdicts(results)
+
+
+def _of_name(name: str) -> Iterator[tuple[str, list[ArmResult], int]]:
+    """Yield the recorded results of an experiment and how many its last spec asks for."""
+    from sia_flow.cli.lookup import of_experiment, open_store
+
+    _, store = open_store(None)
+    heads = of_experiment(store, name)
+    results = [store.arm(head.result) for head in heads if head.result]
+    wanted = {(head.arm, head.seed) for head in heads}
+    for head in heads:
+        if head.spec:
+            inner = head.spec["spec"]
+            wanted |= {(arm["name"], seed) for arm in inner["arms"] for seed in inner["seeds"]}
+    yield name, [result for result in results if result], len(wanted)
+
+
+def _of_file(spec: Path, overrides: list[str]) -> Iterator[tuple[str, list[ArmResult], int]]:
+    from sia_flow.plan.project import Project
+    from sia_flow.spec.load import load_experiments
+
+    experiments = load_experiments(spec, overrides)
+    project = Project.find(spec)
+    for experiment in experiments:
+        wanted = len(experiment.spec.arms) * len(experiment.spec.seeds)
+        results = _recorded(project, experiment)
+        yield experiment.metadata.name, _planned(project, experiment) if results is None else results, wanted
+
+
+def _recorded(project: Project, experiment: Experiment) -> list[ArmResult] | None:
+    """Return the results that were recorded for this very spec, None where one of them must be planned for."""
+    from sia_flow.lineage.heads import read_head
+    from sia_flow.lineage.store import Store
+    from sia_flow.spec.identity import resolved_json
+
+    if not project.store.is_dir():
+        return None
+    store, asked = Store(project.store), resolved_json(experiment)
+    results = []
+    for seed in experiment.spec.seeds:
+        for arm in sorted(experiment.spec.arms, key=lambda arm: arm.control == "best-of-n"):
+            head = read_head(store, experiment.metadata.name, arm.name, seed)
+            result = store.arm(head.result) if head and head.result and _same(head.spec, asked) else None
+            if result is None:
+                return None
+            results.append(result)
+    return results
+
+
+def _same(recorded: object, asked: object) -> bool:
+    """Say whether two resolved specs ask for the same of an arm and seed that both have."""
+    apart = {"arms", "seeds", "schedule", "track"}
+
+    def kept(spec: object) -> object:
+        inner = spec.get("spec", {}) if isinstance(spec, dict) else {}
+        return {name: value for name, value in inner.items() if name not in apart}
+
+    return kept(recorded) == kept(asked)
+
+
+def _planned(project: Project, experiment: Experiment) -> list[ArmResult]:
+    from sia_flow.cli.recorded import use_project
+    from sia_flow.cli.workbench import plan_all
+
+    use_project(project)
+    return [plan.result for plan in plan_all(project, experiment) if plan.result is not None]

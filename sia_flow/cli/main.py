@@ -35,11 +35,25 @@ COMMANDS = {
     "validate": Entry("sia_flow.cli.validate:command", "Check specs; every problem with its line."),
     "explain": Entry("sia_flow.cli.explain:command", "Say what a key of a spec means and may be."),
     "schema": Entry("sia_flow.cli.schema:command", "Print the JSON Schema of a spec, for editors."),
+    "task": Entry("sia_flow.cli.task:app", "Make, check, import and list tasks."),
     "plan": Entry("sia_flow.cli.plan:command", "Show what a spec would run, what is done, what it costs."),
     "apply": Entry("sia_flow.cli.apply:command", "Run a spec, or go on where it stopped."),
     "status": Entry("sia_flow.cli.status:command", "Show how far the runs are."),
+    "logs": Entry("sia_flow.cli.logs:command", "Show what happened, line by line; --follow goes on."),
+    "show": Entry("sia_flow.cli.show:command", "Show a run, or one generation of it."),
+    "diff": Entry("sia_flow.cli.diff:command", "Show what is different between two generations."),
+    "stop": Entry("sia_flow.cli.stop:command", "Stop a run at its next safe point."),
+    "resume": Entry("sia_flow.cli.resume:command", "Go on with a run, as it was last applied."),
+    "fork": Entry("sia_flow.cli.fork:command", "Start a new experiment from a generation."),
     "compare": Entry("sia_flow.cli.compare:command", "Compare the arms of an experiment."),
     "ledger": Entry("sia_flow.cli.ledger:command", "List every pull of a lever, and what it gained."),
+    "report": Entry("sia_flow.cli.report:command", "Write an experiment as one HTML page."),
+    "reproduce": Entry("sia_flow.cli.reproduce:command", "Make a run again and compare, digest by digest."),
+    "export": Entry("sia_flow.cli.export:command", "Write an arm's best agent as a folder that runs by itself."),
+    "fsck": Entry("sia_flow.cli.fsck:command", "Check every digest and link of the store; mend what can be."),
+    "gc": Entry("sia_flow.cli.gc:command", "Remove what no record needs."),
+    "track": Entry("sia_flow.cli.track:command", "Rebuild MLflow from the store."),
+    "deploy": Entry("sia_flow.cli.deploy:command", "Hand specs to a Prefect server, with their schedules."),
     "ui": Entry("sia_flow.cli.ui:command", "Serve the Prefect and MLflow pages of this project."),
 }
 
@@ -57,13 +71,17 @@ class LazyCommand(TyperCommand):
         return load_command(str(self.name), self.entry).make_context(*args, **kwargs)
 
 
-def load_command(name: str, entry: Entry) -> TyperCommand:
-    """Import a command's function. Raises SiaFlowError that says what is missing."""
+def load_command(name: str, entry: Entry) -> Any:
+    """Import a command's function, or the group of one with verbs. Raises SiaFlowError that says what is missing."""
     module, _, attribute = entry.target.partition(":")
     try:
         function: Callable[..., object] = getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
         raise SiaFlowError(_missing(name, module, str(error.name))) from error
+    if isinstance(function, typer.Typer):
+        group = typer.main.get_group(function)
+        group.name = name
+        return group
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command(name)(function)
     command = typer.main.get_command(app)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,19 +17,27 @@ def command(
     spec: Annotated[Path, typer.Argument(help="The experiment's YAML file.")],
     overrides: Annotated[list[str] | None, typer.Option("--set", help="Override a field: a.b=value.")] = None,
     *,
+    gpu: Annotated[
+        str | None, typer.Option(help="Estimate its weight updates on H100, H200 or B200, gpt-oss's sizes beside it.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
     """Show what `apply` would do: arms, seeds, cached steps, forecast. Exit code 2 when there is work, 0 when not."""
+    from sia_flow.cli.footprints import footprint_json, footprints, show_footprints
     from sia_flow.cli.workbench import open_experiments, plan_all
 
     work = False
     for project, experiment in open_experiments(spec, overrides or []):
         plans = plan_all(project, experiment)
         work = work or any(plan.result is None for plan in plans)
+        large = footprints(project, experiment, gpu) if gpu else []
         if as_json:
-            typer.echo(json.dumps({"experiment": experiment.metadata.name, "arms": [plan_json(p) for p in plans]}))
-        else:
-            _show(experiment.metadata.name, plans)
+            found = {"experiment": experiment.metadata.name, "arms": [plan_json(p) for p in plans]}
+            typer.echo(json.dumps(found | ({"footprints": [footprint_json(f) for f in large]} if large else {})))
+            continue
+        _show(experiment.metadata.name, plans)
+        if large:
+            show_footprints(experiment.metadata.name, large)
     raise typer.Exit(2 if work else 0)
 
 
@@ -44,7 +53,7 @@ def plan_json(plan: ArmPlan) -> dict[str, Any]:
         "rollouts": list(plan.rollouts),
         "tokens": list(plan.tokens),
         "seconds": list(plan.seconds),
-        "usd": list(plan.usd),
+        "usd": [usd if isfinite(usd) else None for usd in plan.usd],
     }
 
 
@@ -76,9 +85,15 @@ def _show(name: str, plans: list[ArmPlan]) -> None:
             _range(plan.rollouts) if todo else "0",
             _range(plan.tokens) if todo else "0",
             f"{plan.seconds.low / 60:.1f}-{plan.seconds.high / 60:.1f} min" if todo else "0",
-            f"${plan.usd.high:.2f}",
+            _dollars(plan.usd),
         )
     Console().print(table)
+
+
+def _dollars(usd: tuple[float, float]) -> str:
+    if not isfinite(usd[1]):
+        return "price not known"
+    return f"${usd[0]:.2f}-{usd[1]:.2f}" if usd[0] != usd[1] else f"${usd[1]:.2f}"
 
 
 def _range(value: tuple[float, float]) -> str:

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from sia_flow.cli.text import printable
+
 
 def command(
     what: Annotated[str, typer.Argument(help="`data`, `base`, or a spec file.")],
@@ -23,11 +25,13 @@ def command(
 
     project = Project.find(Path(what) if Path(what).is_file() else None)
     sys.path.insert(0, str(project.root))
-    from flows.prepare import prepare_base, prepare_data, prepare_experiment
+    from flows.prepare import data_notes, prepare_base, prepare_data, prepare_experiment
 
     if what == "data":
         task_name, _, data = (name or task).partition("/")
         folder = prepare_data(project, load_task(project.root, task_name), data or None)
+        for note in data_notes(folder):
+            typer.echo(f"  {printable(note)}")
     elif what == "base":
         if force:
             _remove(project.models / (name or "tiny-gpt-oss"))

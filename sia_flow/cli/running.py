@@ -8,8 +8,9 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -17,10 +18,11 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from sia_flow.cli.closing import open_tracking, verdicts, where_to_look
+from sia_flow.cli.closing import open_tracking, where_to_look
 from sia_flow.cli.render import JsonLines, Terminal, print_final
+from sia_flow.cli.verdicts import verdicts
 from sia_flow.cli.workbench import announce_changes, plan_all
-from sia_flow.errors import StoreError
+from sia_flow.errors import InfrastructureError, StoreError
 from sia_flow.lineage.results import ArmResult
 from sia_flow.loop.events import Several, Watcher
 from sia_flow.loop.stopping import Stop
@@ -50,12 +52,12 @@ def apply_experiment(request: Request, console: Console, *, prefect: bool, as_js
         server = _server(request, stack) if prefect else None
         early = server is not None and not _prepared(request)
         if server and early:
-            server.start_async()
+            _begin(server)
         _prepare(request, console)
         results = finished(request)
         if results is None:
             if server and not early:
-                server.start_async()
+                _begin(server)
             _run(request, console, server, as_json=as_json)
             results = finished(request) or []
         else:
@@ -83,11 +85,15 @@ def _prepared(request: Request) -> bool:
 def _prepare(request: Request, console: Console) -> None:
     if _prepared(request):
         return
-    from flows.prepare import prepare_experiment
+    from flows.prepare import data_notes, prepare_experiment
+    from sia_flow.verify.task import load_task
 
     console.print("preparing the data set and the base model (once)", highlight=False)
     with console.status("building"):
         prepare_experiment(request.project, request.experiment)
+    root, chosen = request.project.root, request.experiment.spec.task
+    for note in data_notes(load_task(root, chosen.name).data_dir(root, chosen.data)):
+        console.print(f"  {note}", markup=False, highlight=False)
 
 
 def _server(request: Request, stack: ExitStack) -> PrefectServer:
@@ -98,13 +104,20 @@ def _server(request: Request, stack: ExitStack) -> PrefectServer:
     return server
 
 
+def _begin(server: PrefectServer) -> None:
+    # What is wrong with it is said by `run_with_prefect`, which tries once more.
+    with suppress(InfrastructureError, OSError):
+        server.start_async()
+
+
 def _run(request: Request, console: Console, server: PrefectServer | None, *, as_json: bool) -> None:
     tracking = open_tracking(request)
     with ExitStack() as stack:
         stack.callback(tracking.close, request)
+        stack.enter_context(tracking.noted())
         shown: Watcher = JsonLines(Console()) if as_json else stack.enter_context(Terminal(console))
-        watcher = Several(shown, tracking.folder, tracking.watcher)
-        stop = stack.enter_context(_polite_stop(console))
+        watcher = Several(shown, *tracking.watchers)
+        stop = stack.enter_context(polite_stop(console))
         if server is not None:
             run_with_prefect(request, server, watcher, stop)
         if finished(request) is None:
@@ -116,23 +129,32 @@ def _run(request: Request, console: Console, server: PrefectServer | None, *, as
 
 
 def run_with_prefect(request: Request, server: PrefectServer, watcher: Watcher, stop: Stop) -> None:
-    """Run the experiment's flow. A server that goes away costs a warning: the steps go on without it."""
+    """Run the experiment's flow. A server that does not start, or goes away, costs a warning: the steps run here."""
     os.environ.update({"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", **server.variables()})
     if server.private:
         # Each call to a dead server waits for all its retries: the usual five would hold a run up for minutes.
         os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "2")
-    server.wait()
-    os.environ.update(server.variables())
+    try:
+        os.environ["PREFECT_API_URL"] = server.reach()
+    except (InfrastructureError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        watcher.warning(f"no Prefect server ({reason}); the run goes on without it, as with --engine local")
+        return
     import httpx
     from prefect.exceptions import PrefectException
 
     from flows.experiment import SESSION, Session, experiment
 
-    SESSION.set(Session(watcher, stop))
+    session = Session(watcher, stop)
+    SESSION.set(session)
     try:
-        experiment(str(request.spec), list(request.overrides), request.index)
+        ended = experiment(str(request.spec), list(request.overrides), request.index, return_state=True)
+        if session.stopped is None and not ended.is_completed():
+            ended.result()
     except (httpx.HTTPError, PrefectException, ConnectionError) as error:
         watcher.warning(f"the Prefect server went away ({type(error).__name__}); the run goes on without it")
+    if session.stopped is not None:
+        raise session.stopped
 
 
 @contextmanager
@@ -148,9 +170,12 @@ def _storage_faults() -> Iterator[None]:
 
 
 @contextmanager
-def _polite_stop(console: Console) -> Iterator[Stop]:
+def polite_stop(console: Console) -> Iterator[Stop]:
     """Turn the first Ctrl-C into a request to stop at the next safe point; the second one stops at once."""
     stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
 
     def ask(_signal: int, _frame: FrameType | None) -> None:
         if stop.asked:

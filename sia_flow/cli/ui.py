@@ -1,7 +1,8 @@
-"""`sia-flow ui`: the pages of Prefect and MLflow over this project's databases, until Ctrl-C."""
+"""`sia-flow ui`: the pages of Prefect and MLflow over this project's databases, and a worker, until Ctrl-C."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from sia_flow.errors import InfrastructureError
+from sia_flow.files import write_atomic
 
 if TYPE_CHECKING:
     from sia_flow.plan.project import Project
@@ -32,8 +34,13 @@ def command(
     directory: Annotated[
         Path | None, typer.Option("--directory", "-C", help="The project; by default the one around here.")
     ] = None,
+    worker: Annotated[bool, typer.Option(help="Also run what is deployed (`sia-flow deploy`).")] = True,
 ) -> None:
-    """Serve the Prefect and MLflow pages of this project; Ctrl-C ends both."""
+    """Serve the Prefect and MLflow pages of this project, and run what is deployed there; Ctrl-C ends all.
+
+    Where PREFECT_API_URL or MLFLOW_TRACKING_URI names a server of yours, that one is used and none is started; then
+    start workers yourself: `prefect worker start --pool sia-flow`.
+    """
     from sia_flow.plan.project import Project
 
     project = Project.find(directory)
@@ -41,11 +48,16 @@ def command(
         stack.enter_context(_ending_politely())
         prefect = _prefect(project, prefect_port)
         mlflow = _mlflow(project, mlflow_port)
-        for server in (prefect, mlflow):
+        runner = _worker(project) if prefect and worker else None
+        for server in (prefect, mlflow, runner):
             stack.callback(server.stop) if server else None
         _begin(project, prefect, mlflow, mlflow_port)
+        if prefect:
+            write_atomic(project.state / "ui.json", json.dumps({"api": prefect.wait()}).encode())
         _announce(prefect, prefect_port, mlflow, mlflow_port)
-        watched = [server for server in (prefect, mlflow) if server]
+        if prefect and runner:
+            _begin_worker(runner, prefect)
+        watched = [server for server in (prefect, mlflow, runner) if server]
         while watched and all(server.running for server in watched):
             time.sleep(0.2)
     if watched:
@@ -69,6 +81,31 @@ def _mlflow(project: Project, port: int) -> Service | None:
         return None
     _require(port, "--mlflow-port")
     return Service("MLflow server", f"http://{HOST}:{port}/health", project.state / "mlflow-server.log")
+
+
+def _worker(project: Project) -> Service:
+    from sia_flow.track.service import Service
+
+    port = free_port()
+    return Service("Prefect worker", f"http://{HOST}:{port}/health", project.state / "worker.log")
+
+
+def _begin_worker(runner: Service, prefect: PrefectServer) -> None:
+    from sia_flow.track.deployments import POOL
+
+    port = runner.health.rsplit(":", 1)[1].removesuffix("/health")
+    own = {"PREFECT_WORKER_WEBSERVER_HOST": HOST, "PREFECT_WORKER_WEBSERVER_PORT": port}
+    arguments = ["worker", "start", "--pool", POOL, "--type", "process", "--with-healthcheck"]
+    runner.start("prefect", arguments, prefect.variables() | own)
+    runner.wait(START_SECONDS)
+    typer.echo(f"Worker:  runs the deployments of the pool {POOL}; its log is {runner.log}")
+
+
+def free_port() -> int:
+    """Return a port of loopback that was free a moment ago."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
 
 
 def _begin(project: Project, prefect: PrefectServer | None, mlflow: Service | None, port: int) -> None:

@@ -18,6 +18,7 @@ from sia_flow.plan.forecast import ArmPlan, ReplayStore, forecast
 from sia_flow.plan.project import Project
 from sia_flow.spec.load import diff_specs, load_experiments, resolved_json
 from sia_flow.spec.models import Experiment
+from sia_flow.verify.own_data import content_name, find_own
 
 
 def open_experiments(spec: Path, overrides: Sequence[str]) -> Iterator[tuple[Project, Experiment]]:
@@ -30,9 +31,15 @@ def open_experiments(spec: Path, overrides: Sequence[str]) -> Iterator[tuple[Pro
         yield project, experiment
 
 
-def run_identity(experiment: Experiment) -> str:
-    """Return the hash of what an experiment's results depend on, its arms, seeds and budget left out."""
+def run_identity(experiment: Experiment, root: Path) -> str:
+    """Return the hash of what an experiment's results depend on, its arms, seeds and budget left out.
+
+    The user's own data counts by its content and not by its path.
+    """
     fields = experiment.spec.model_dump(mode="json", exclude={"arms", "seeds", "budget", "schedule", "track"})
+    data = experiment.spec.task.data
+    if data is not None and (own := find_own(root, data)) is not None:
+        fields["task"]["data"] = content_name(own)
     return digest([experiment.metadata.name, fields])
 
 

@@ -6,10 +6,11 @@ Invariant: everything here is computed from records, so that replaying the recor
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sia_flow.canonical import digest
-from sia_flow.lineage.records import Decision, Generation, Spend, Trial
+from sia_flow.lineage.goodhart import gap_of
+from sia_flow.lineage.records import Decision, Generation, Score, Spend, Trial
 from sia_flow.lineage.store import StepRecord
 from sia_flow.loop.evaluate import Agent, Evaluation, Sample
 from sia_flow.loop.lab import Lab
@@ -29,6 +30,12 @@ class Made:
     training: tuple[Mapping[str, float], ...] = ()
     programs: str | None = None
     """Object id of the best programs that a weight update saw."""
+
+
+def with_talk(made: Made, feedback: StepRecord) -> Made:
+    """Return what was made with the step of its decision, where that kept a model's talk; others name it nowhere."""
+    talk = {"feedback": feedback.key} if "transcript" in feedback.outputs else {}
+    return replace(made, steps={**made.steps, **talk})
 
 
 @dataclass(slots=True)
@@ -80,26 +87,27 @@ def sealed_sample(lab: Lab) -> Sample:
     return Sample("sealed", lab.spec.verify.sealed.instances, lab.spec.verify.sealed.samples)
 
 
-def make_generation(lab: Lab, state: ArmState, made: Made, train: Evaluation, select: Evaluation) -> Generation:
-    """Judge an evaluated agent against the incumbent and write its record."""
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What the gate judges: one score a side, and what they cost beyond the first draws."""
+
+    new: Score
+    old: Score
+    spend: Spend
+    steps: Mapping[str, str]
+    """Step name -> key, of further draws."""
+
+
+def make_generation(
+    lab: Lab, state: ArmState, made: Made, train: Evaluation, select: Evaluation, match: Match | None
+) -> Generation:
+    """Judge an evaluated agent against the incumbent (no match: there is none) and write its record."""
     parent = state.parent(lab) if state.incumbent else None
     guards = lab.verifier.guards(select.score.metrics)
-    accepted, verdict, gain, gain_se = _judge(lab, state, select, guards)
-    steps = {**made.steps, **_step_keys(train, select)}
-    defining = {
-        "index": len(state.history),
-        "parent": parent.id if parent else None,
-        "incumbent": state.incumbent.id if state.incumbent else None,
-        "seed": state.seed,
-        "scaffold": made.agent.scaffold,
-        "adapter": made.agent.adapter,
-        "inputs": lab.inputs,
-        "decision": made.decision.model_dump(mode="json") if made.decision else None,
-        "accept": lab.spec.accept.model_dump(mode="json"),
-        "steps": steps,
-    }
+    accepted, verdict, gain, gain_se = _judge(lab, match, guards)
+    steps = {**made.steps, **_step_keys(train, select), **(match.steps if match else {})}
     generation = Generation(
-        id=digest(defining),
+        id=_identity(lab, state, made, parent, steps),
         index=len(state.history),
         parent=parent.id if parent else None,
         seed=state.seed,
@@ -118,25 +126,42 @@ def make_generation(lab: Lab, state: ArmState, made: Made, train: Evaluation, se
         gain_se=gain_se,
         trials=made.trials,
         training=made.training,
-        spend=made.spend + train.spend + select.spend,
+        spend=made.spend + train.spend + select.spend + (match.spend if match else Spend()),
         isolation=train.rollout.isolation or lab.isolation,
         trajectories=train.rollout.outputs["trajectories"],
         steps=steps,
     )
-    lab.store.put_generation(generation)
+    if lab.store.put_generation(generation):
+        for alarm in gap_of(state.history[0] if state.history else generation, generation).alarms:
+            lab.watcher.warning(f"{state.label(generation.index)}: {alarm}")
     return generation
 
 
-def _judge(
-    lab: Lab, state: ArmState, select: Evaluation, guards: Mapping[str, float]
-) -> tuple[bool, str, float, float]:
-    if state.incumbent is None:
+def _identity(lab: Lab, state: ArmState, made: Made, parent: Generation | None, steps: Mapping[str, str]) -> str:
+    return digest(
+        {
+            "index": len(state.history),
+            "parent": parent.id if parent else None,
+            "incumbent": state.incumbent.id if state.incumbent else None,
+            "seed": state.seed,
+            "scaffold": made.agent.scaffold,
+            "adapter": made.agent.adapter,
+            "inputs": lab.inputs,
+            "decision": made.decision.model_dump(mode="json") if made.decision else None,
+            "accept": lab.spec.accept.model_dump(mode="json"),
+            "steps": steps,
+        }
+    )
+
+
+def _judge(lab: Lab, match: Match | None, guards: Mapping[str, float]) -> tuple[bool, str, float, float]:
+    if match is None:
         return True, "first generation", 0.0, 0.0
-    gain, gain_se = paired_gain(select.score, state.incumbent.select)
+    gain, gain_se = paired_gain(match.new, match.old)
     if lab.spec.accept.gate == "always":
         return True, f"gate off: gain {gain:+.4f} +- {gain_se:.4f}", gain, gain_se
     blocking = guards if lab.verifier.guards_block else {}
-    accepted, words = accept(select.score, state.incumbent.select, blocking, lab.spec.accept.k)
+    accepted, words = accept(match.new, match.old, blocking, lab.spec.accept.k)
     return accepted, words, gain, gain_se
 
 

@@ -49,7 +49,8 @@ def best_of_n(lab: Lab, run: Runner, state: ArmState, rollouts: int, key: str) -
         label = f"{state.arm.name} seed {state.seed} chunk {chunk + 1} of {count}"
         found = evaluate(lab, run, agent, sample, state.seed, label)
         spend += found.spend
-        drawn += as_pairs(top_programs(found.trajectories(lab), found.verdicts(lab), FINALISTS))
+        if lab.task.manifest.answer.type == "program":
+            drawn += as_pairs(top_programs(found.trajectories(lab), found.verdicts(lab), FINALISTS))
     finalists = [str(entry["program"]) for entry in rank_programs(drawn, FINALISTS)]
     stopped = f"{count * samples * lab.spec.rollouts.instances} rollouts drawn"
     return close_arm(lab, run, state, Ending(key, stopped, finalists, spend))

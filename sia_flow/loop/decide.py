@@ -17,10 +17,13 @@ from sia_flow.canonical import derive_seed
 from sia_flow.lineage.records import Decision, Generation, Score, Spend, Trajectory, Trial
 from sia_flow.lineage.store import Step, StepOutput, StepRecord
 from sia_flow.loop.arm import ArmState
+from sia_flow.loop.books import admit_models
 from sia_flow.loop.evaluate import Agent, Sample, as_pairs, evaluate, rank_programs, top_programs
 from sia_flow.loop.lab import Lab
+from sia_flow.loop.language import language_feedback, speaks
 from sia_flow.loop.ledger import pinned_ledger, rows_of
 from sia_flow.loop.prepared import Prepared, Runner, run_local
+from sia_flow.loop.shown import shown, shown_verdict
 from sia_flow.scaffold.constants import constant_values
 from sia_flow.scaffold.contract import check
 from sia_flow.spec.models import Training
@@ -29,6 +32,7 @@ from sia_flow.spec.models import Training
 def prepare_feedback(lab: Lab, run: Runner, state: ArmState) -> Prepared:
     """Prepare the decision after the state's last generation; `run` pins the ledger for an agent that reads one."""
     spec = lab.spec
+    admit_models(lab.experiment)
     ledger = pinned_ledger(lab, run)
     step = Step(
         name="feedback",
@@ -64,7 +68,7 @@ def _feedback(lab: Lab, state: ArmState, ledger: str | None) -> StepOutput:
         history=tuple(shown(generation) for generation in state.history),
         scaffold=lab.store.objects.get_sources(parent.scaffold),
         trajectories=trajectories,
-        verdicts=[v.model_copy(update={"metrics": _public(v.metrics)}) for v in verdicts],
+        verdicts=[shown_verdict(v) for v in verdicts],
         best_program=best,
         menu=menu(training),
         iterations=training.iterations,
@@ -74,21 +78,13 @@ def _feedback(lab: Lab, state: ArmState, ledger: str | None) -> StepOutput:
         choose=lambda rewards, valid, names: _choose(lab, trajectories, rewards, valid, names),
     )
     blind = state.arm.control == "no-feedback"
+    if speaks(lab, "feedback") and not blind:
+        return language_feedback(lab, state, evidence, rows_of(lab, ledger))
     named = lab.spec.agents.feedback
-    agent = BlindFeedbackAgent() if blind else feedback_agent(named.type, rows_of(lab, ledger), named.rows)
+    rows = rows_of(lab, ledger)
+    agent = BlindFeedbackAgent() if blind else feedback_agent(named.type, rows, named.rows, lab.task.edits())
     decision = agent.decide(evidence)
     return StepOutput(result=decision.model_dump(mode="json"))
-
-
-def shown(generation: Generation) -> Generation:
-    """Return a generation as agents may see it: without the figures that only a known truth gives."""
-    scores = {split: getattr(generation, split) for split in ("train", "select")}
-    public = {s: score.model_copy(update={"metrics": _public(score.metrics)}) for s, score in scores.items()}
-    return generation.model_copy(update=public)
-
-
-def _public(metrics: Mapping[str, float]) -> dict[str, float]:
-    return {name: value for name, value in metrics.items() if not name.startswith("truth_")}
 
 
 def _choose(
@@ -135,7 +131,12 @@ def best_train_programs(lab: Lab, state: ArmState, count: int) -> list[str]:
 
 
 def ranked_train_programs(lab: Lab, state: ArmState, count: int) -> list[tuple[str, float]]:
-    """Return the arm's best distinct programs with their best train reward, best first."""
+    """Return the arm's best distinct programs with their best train reward, best first; none where answers are texts.
+
+    A text answers one instance; a program is worth something on another one too.
+    """
+    if lab.task.manifest.answer.type == "text":
+        return []
     found: list[tuple[str, float]] = []
     for evaluation in state.evaluations.values():
         found += as_pairs(top_programs(evaluation.trajectories(lab), evaluation.verdicts(lab), count))

@@ -152,6 +152,7 @@ def distinct_tool_programs(trajectories: Sequence[Trajectory]) -> int:
         (t.instance, digest_bytes(str(call.arguments.get("program")).encode()))
         for t in trajectories
         for call in t.tools
+        if call.name == "score_visible"
     }
     return len(seen)
 

@@ -1,7 +1,7 @@
 """The end of an arm: the sealed split once for the incumbent, the best program, the 2x2 of the levers.
 
-Invariant: nothing here feeds back into the search; the sealed split is asked for by this module alone, and a sealed
-step is keyed by what it reads, so that it is read once.
+Invariant: nothing here feeds back into the search; the sealed split is asked for by this module alone, inside a reading
+that is on record, and a sealed step is keyed by what it reads, so that it is computed once.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from sia_flow.loop.decide import best_train_programs
 from sia_flow.loop.evaluate import Agent, evaluate, instance_ids
 from sia_flow.loop.lab import Lab
 from sia_flow.loop.prepared import Prepared, Runner
+from sia_flow.loop.sealed import number_of_reading, sealed_reading
 from sia_flow.verify.gate import summarize
 
 FINALISTS = 10
@@ -48,12 +49,20 @@ def close_arm(lab: Lab, run: Runner, state: ArmState, ending: Ending) -> ArmResu
 
     In this order: where there is a record, the views had their chance.
     """
+    with sealed_reading(lab, state, ending.key):
+        result = _measured(lab, run, state, ending)
+    lab.watcher.arm_ended(result)
+    lab.store.put_arm(result)
+    return result
+
+
+def _measured(lab: Lab, run: Runner, state: ArmState, ending: Ending) -> ArmResult:
     assert state.incumbent is not None
     incumbent = state.incumbent
     best = best_program(lab, run, state, ending.finalists)
     agent = Agent(incumbent.scaffold, incumbent.adapter)
     sealed = evaluate(lab, run, agent, sealed_sample(lab), state.seed, f"{state.arm.name} seed {state.seed} sealed")
-    result = ArmResult(
+    return ArmResult(
         key=ending.key,
         experiment=lab.experiment.metadata.name,
         arm=state.arm.name,
@@ -69,10 +78,8 @@ def close_arm(lab: Lab, run: Runner, state: ArmState, ending: Ending) -> ArmResu
         baselines=baselines(lab, run),
         factorial=factorial(lab, run, state),
         spend=ending.spend,
+        reading=number_of_reading(lab, state, ending.key),
     )
-    lab.watcher.arm_ended(result)
-    lab.store.put_arm(result)
-    return result
 
 
 def best_program(lab: Lab, run: Runner, state: ArmState, finalists: Sequence[str]) -> BestProgram | None:
@@ -171,7 +178,8 @@ def factorial(lab: Lab, run: Runner, state: ArmState) -> tuple[Cell, ...]:
 def arm_key(lab: Lab, state: ArmState, extra: Mapping[str, float | None] | None = None) -> str:
     """Return the key of an arm's result: all that it depends on, the other arms and seeds left out."""
     spec = lab.spec.model_dump(mode="json", exclude={"arms", "seeds", "schedule", "track"})
-    spec["budget"] = {name: spec["budget"].get(name) for name in ("generations", "rollouts", "tokens", "usd")}
+    further = {name: spec["budget"][name] for name in ("total", "roles", "gpu") if name in spec["budget"]}
+    spec["budget"] = {name: spec["budget"].get(name) for name in ("generations", "rollouts", "tokens", "usd")} | further
     spec["rollouts"] = {k: v for k, v in spec["rollouts"].items() if k != "workers"}
     arm = state.arm.model_dump(mode="json")
     return digest([lab.experiment.metadata.name, spec, arm, state.seed, lab.inputs, dict(extra or {})])

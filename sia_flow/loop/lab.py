@@ -1,7 +1,8 @@
 """The live things that the steps of one experiment share: task, verifier, sandbox, policies, store.
 
 Everything is made on first use, so that a run whose steps are all cached loads no model and starts no sandbox.
-Invariant: the sealed instances live in a scorer of their own, which only the closing steps ask for.
+Invariant: sealed instances are given out only while a reading of them is open (`loop.sealed`), and live in a scorer of
+their own.
 """
 
 from __future__ import annotations
@@ -9,23 +10,27 @@ from __future__ import annotations
 import contextlib
 import functools
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from sia_flow.canonical import digest
-from sia_flow.errors import InfrastructureError
+from sia_flow.errors import InfrastructureError, SealedError
 from sia_flow.lineage.records import Isolation, Split, Verdict
 from sia_flow.lineage.store import Store
 from sia_flow.loop.events import Silent, Watcher
+from sia_flow.loop.same_base import refuse_changed_base, refuse_other_base
+from sia_flow.loop.serving import load_sampler, load_trainable, sampler_inputs
 from sia_flow.loop.stopping import Stop
-from sia_flow.protocols import Image, Instance, Limits, Sandbox, Session, Verifier
+from sia_flow.protocols import Image, Instance, Limits, Sampler, Sandbox, Session, TaskTools, Verifier
 from sia_flow.rollout.engine import RolloutEngine
 from sia_flow.spec.models import Experiment
 from sia_flow.verify.programs import ProgramScorer
+from sia_flow.verify.scorers import open_scorer
 from sia_flow.verify.task import Task, load_task
 
 if TYPE_CHECKING:
+    from sia_flow.loop.models import Models
     from sia_flow.policy.local import LocalPolicy
 
 
@@ -47,7 +52,8 @@ class Lab:
         self.watcher = watcher or Silent()
         self.stop = stop or Stop()
         self._open = contextlib.ExitStack()
-        self._policies: dict[str | None, LocalPolicy] = {}
+        self._note_reading: Callable[[], None] | None = None
+        self._policies: dict[str | None, Sampler] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -79,10 +85,12 @@ class Lab:
 
     @functools.cached_property
     def base_digest(self) -> str:
-        """Digest of the base model."""
+        """Digest of the base model. Raises SpecError where the experiment ran on another one of its name."""
         from sia_flow.policy.bases import base_digest
 
-        return base_digest(self.base_dir)
+        found = base_digest(self.base_dir)
+        refuse_other_base(self.store, self.experiment.metadata.name, self.spec.policy.base, self.base_dir, found)
+        return found
 
     @functools.cached_property
     def sandbox(self) -> Sandbox:
@@ -102,8 +110,24 @@ class Lab:
         return Limits(wall=self.spec.sandbox.wall, cpu=self.spec.sandbox.wall, memory=self.spec.sandbox.memory)
 
     def instances(self, split: Split, count: int) -> tuple[Instance, ...]:
-        """Return the instances of a split; the same ones for every arm and seed."""
+        """Return the instances of a split; the same ones for every arm and seed. Raises SealedError."""
+        if split == "sealed":
+            if self._note_reading is None:
+                raise SealedError(
+                    "sealed instances were asked for outside of a reading: only the code that reports on a finished "
+                    "arm may see them (sia_flow.loop.sealed)"
+                )
+            self._note_reading()
         return self._instances(split, count)
+
+    @contextlib.contextmanager
+    def unsealed(self, note: Callable[[], None]) -> Iterator[None]:
+        """Give out sealed instances within the block; `note` puts each reading on record first, or refuses it."""
+        self._note_reading = note
+        try:
+            yield
+        finally:
+            self._note_reading = None
 
     @functools.cached_property
     def _instances(self) -> functools._lru_cache_wrapper[tuple[Instance, ...]]:
@@ -120,7 +144,8 @@ class Lab:
         return self._scorer()
 
     def _scorer(self) -> ProgramScorer:
-        scorer = ProgramScorer(self.task, self.verifier, self.sandbox, self.limits, self.spec.rollouts.workers)
+        kept, workers = self.store.root.parent / "measured", self.spec.rollouts.workers
+        scorer = open_scorer(self.task, self.verifier, self.sandbox, self.limits, workers, kept)
         self._open.callback(scorer.close)
         return scorer
 
@@ -137,7 +162,13 @@ class Lab:
         def score_visible(items: Sequence[tuple[Instance, str | None]]) -> Sequence[Verdict]:
             return scorer.score([(self._visible(instance), program) for instance, program in items])
 
-        return RolloutEngine(self._scaffold_session, score_visible, self.limits, self.spec.policy.max_tokens)
+        return RolloutEngine(
+            self._scaffold_session, score_visible, self.limits, self.spec.policy.max_tokens, self._tools
+        )
+
+    @functools.cached_property
+    def _tools(self) -> TaskTools | None:
+        return self.task.tools(self.verifier)
 
     def _visible(self, instance: Instance) -> Instance:
         twin = self._twins.get(instance.id)
@@ -149,24 +180,32 @@ class Lab:
     def _twins(self) -> dict[str, Instance]:
         return {}
 
-    def policy(self, adapter: str | None) -> LocalPolicy:
+    @functools.cached_property
+    def models(self) -> Models:
+        """The language models of the agents, with the experiment's books."""
+        from sia_flow.loop.models import Models
+
+        models = Models(self.experiment, self.store.root.parent, self.watcher.warning)
+        self._open.callback(models.close)
+        return models
+
+    def policy(self, adapter: str | None) -> Sampler:
         """Return the policy with an adapter (object id) or the bare base. Two are kept in memory."""
         if adapter not in self._policies:
-            from sia_flow.policy.local import LocalPolicy
-
             while len(self._policies) >= 2:
                 self._policies.pop(next(iter(self._policies)))
-            self._policies[adapter] = LocalPolicy.load(self.base_dir, self.adapter_dir(adapter))
+            self._policies[adapter] = load_sampler(self, self.adapter_dir(adapter))
         return self._policies[adapter]
 
     def trainable_policy(self, adapter: str | None, seed: int) -> LocalPolicy:
         """Return a policy whose adapter can be trained, starting from an adapter or from zero."""
         from sia_flow.policy.adapters import LoraConfig
-        from sia_flow.policy.local import LocalPolicy
 
         lora = self.spec.policy.lora
         config = LoraConfig(rank=lora.rank, alpha=lora.alpha, targets=tuple(lora.targets), seed=seed)
-        return LocalPolicy.load(self.base_dir, self.adapter_dir(adapter), config, trainable=True)
+        policy = load_trainable(self, self.adapter_dir(adapter), config)
+        refuse_changed_base(self.base_dir, policy.base_digest, self.base_digest)
+        return policy
 
     def adapter_dir(self, adapter: str | None) -> Path | None:
         """Lay an adapter object out as a folder and return it; None for the bare base."""
@@ -198,6 +237,7 @@ class Lab:
             "data": self.verifier.data_digest,
             "verifier": self.verifier.digest,
             "base": self.base_digest,
+            **sampler_inputs(self),
         }
 
     @functools.cached_property

@@ -24,7 +24,7 @@ def pinned_ledger(lab: Lab, run: Runner) -> str | None:
 
     None where the agent reads none.
     """
-    if lab.spec.agents.feedback.type != "learned":
+    if lab.spec.agents.feedback.type == "builtin":
         return None
     name = lab.experiment.metadata.name
     step = Step("ledger", 1, {"experiment": name, "spec": _science(lab)}, lab.inputs, 0)

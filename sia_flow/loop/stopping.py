@@ -37,7 +37,8 @@ def spent(budget: Budget, spend: Spend) -> str | None:
         return "budget.rollouts"
     if budget.tokens is not None and tokens >= budget.tokens:
         return "budget.tokens"
-    # Without an amount nothing may cost money; what is free always may.
-    if budget.usd != "unlimited" and spend.usd > 0 and spend.usd >= (budget.usd or 0.0):
+    # Without an amount nothing may cost money; what is free always may. A total is held by the books.
+    usd = budget.usd if budget.total is None or budget.usd is not None else "unlimited"
+    if usd != "unlimited" and spend.usd > 0 and spend.usd >= (usd or 0.0):
         return "budget.usd"
     return None

@@ -16,7 +16,7 @@ from sia_flow.loop.events import Silent
 from sia_flow.loop.view import FolderView
 from sia_flow.report.markdown import decision_report
 from sia_flow.spec.models import Experiment
-from sia_flow.track.views import ArmView, FinalView, GenerationView, Tracker
+from sia_flow.track.views import ArmView, FinalView, GenerationView, Halt, Tracker
 
 
 class Tracking(Silent):
@@ -29,6 +29,7 @@ class Tracking(Silent):
         self.store = store
         self.view = view
         self._shown: set[tuple[str, int]] = set()
+        self._ended: set[tuple[str, int]] = set()
 
     def arm_view(self, arm: str, seed: int) -> ArmView:
         """Return the view of an arm, and show it the first time that it is asked for."""
@@ -57,7 +58,7 @@ class Tracking(Silent):
                 generation=generation,
                 scaffold_files=objects.get_sources(generation.scaffold),
                 diff=self.view.diff(generation),
-                report=decision_report(arm, generation),
+                report=decision_report(arm, generation, first=self.view.first(generation)),
                 adapter_dir=folder / "adapter" if generation.adapter else None,
                 trajectories=load_lines(objects.get_bytes(generation.trajectories), Trajectory),
                 verdicts=load_lines(objects.get_bytes(verdicts.outputs["verdicts"]), Verdict) if verdicts else (),
@@ -67,4 +68,10 @@ class Tracking(Silent):
 
     def arm_ended(self, result: ArmResult) -> None:
         """Show the end of an arm."""
+        self._ended.add((result.arm, result.seed))
         self.tracker.final(FinalView(self.arm_view(result.arm, result.seed), result))
+
+    def halted(self, status: Halt) -> None:
+        """Show that the arms under way were left unfinished."""
+        for arm, seed in self._shown - self._ended:
+            self.tracker.halt(self.arm_view(arm, seed), status)

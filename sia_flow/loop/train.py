@@ -22,10 +22,11 @@ from sia_flow.loop.evaluate import Agent, as_pairs, distinct_tool_programs, rank
 from sia_flow.loop.lab import Lab
 from sia_flow.loop.prepared import Prepared
 from sia_flow.loop.reuse import Starts, expansions, showing_starts
+from sia_flow.loop.serving import follow
+from sia_flow.protocols import Instance, Sampler
 from sia_flow.rollout.engine import plan_work
 
 if TYPE_CHECKING:
-    from sia_flow.policy.local import LocalPolicy
     from sia_flow.training.types import Episode
 
 KEPT_PROGRAMS = 20
@@ -76,7 +77,7 @@ def _train(lab: Lab, agent: Agent, plan: WeightPlan, place: Place, key: str, ear
     work = lab.work_dir(key)
     seed = derive_seed(place.seed, "train-LoRA", key)
     policy = lab.trainable_policy(agent.adapter, seed)
-    collector = _Collector(lab, agent, policy, work)
+    collector = _Collector(lab, agent, follow(lab, policy), work, seed)
     if lab.spec.reuse.type != "none":
         collector.reuse(earlier, place.label)
     config = PullConfig(
@@ -110,12 +111,14 @@ def _train(lab: Lab, agent: Agent, plan: WeightPlan, place: Place, key: str, ear
 class _Collector:
     """Rolls the frozen scaffold out on the policy as it is now, and verifies."""
 
-    def __init__(self, lab: Lab, agent: Agent, policy: LocalPolicy, work: Path) -> None:
+    def __init__(self, lab: Lab, agent: Agent, policy: Sampler, work: Path, seed: int) -> None:
         self.lab = lab
+        self.seed = seed
         self.policy = policy
         self.work = work
         self.scaffold: Mapping[str, str] = lab.store.objects.get_sources(agent.scaffold)
-        self.instances = lab.instances("train", lab.spec.training.instances)
+        training = lab.spec.training
+        self.pool = lab.instances("train", training.pool or training.instances)
         self.starts: Starts | None = None
 
     def reuse(self, earlier: Found, label: str) -> None:
@@ -138,10 +141,11 @@ class _Collector:
     def collect(self, iteration: int, seed: int) -> Sequence[Episode]:
         """Return one episode a rollout; write what the iteration cost and found."""
         self.lab.stop.obey()
-        starts = self.starts.plan(iteration, [instance.id for instance in self.instances]) if self.starts else {}
-        work = plan_work(self.instances, self.lab.spec.training.samples, seed, starts=starts)
+        instances = turn(self.pool, self.lab.spec.training.instances, iteration, self.seed)
+        starts = self.starts.plan(iteration, [instance.id for instance in instances]) if self.starts else {}
+        work = plan_work(instances, self.lab.spec.training.samples, seed, starts=starts)
         trajectories = self.lab.engine("train").run(self.scaffold, self.policy, work)
-        by_id = {instance.id: instance for instance in self.instances}
+        by_id = {instance.id: instance for instance in instances}
         verdicts = self.lab.scorer.score([(by_id[t.instance], t.answer) for t in trajectories])
         self._note(iteration, trajectories, verdicts, starts)
         return [_episode(t, v) for t, v in zip(trajectories, verdicts, strict=True)]
@@ -178,6 +182,24 @@ class _Collector:
 
     def _path(self, iteration: int) -> Path:
         return self.work / f"collected-{iteration:04d}.json"
+
+
+def turn(pool: Sequence[Instance], count: int, iteration: int, seed: int) -> list[Instance]:
+    """Return an iteration's instances: the pool in its order where it holds no more, else each in turn.
+
+    Every pass over the pool has a new order, drawn from the seed.
+    """
+    if len(pool) <= count:
+        return list(pool)
+    found: dict[str, Instance] = {}
+    position = iteration * count
+    while len(found) < count:
+        round_, place = divmod(position, len(pool))
+        order = sorted(range(len(pool)), key=lambda i: derive_seed(seed, "pool", round_, pool[i].id))
+        for index in order[place : place + count - len(found)]:
+            found[pool[index].id] = pool[index]
+        position += len(order[place : place + count])
+    return list(found.values())
 
 
 def _episode(trajectory: Trajectory, verdict: Verdict) -> Episode:

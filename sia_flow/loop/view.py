@@ -34,16 +34,24 @@ class FolderView(Silent):
         folder = self.folder(arm, generation.seed) / f"gen-{generation.index}"
         objects = self.store.objects
         objects.checkout(generation.scaffold, folder / "scaffold")
-        self._write(folder / "decision.md", decision_report(arm, generation))
+        self._write(folder / "decision.md", decision_report(arm, generation, first=self.first(generation)))
         self._write(folder / "scaffold.diff", self.diff(generation))
         self._write(folder / "scores.json", _scores(generation))
         self._write(folder / "trajectories.jsonl", objects.get_text(generation.trajectories))
+        for talk in self._talks(generation):
+            self._write(folder / "transcript.jsonl", objects.get_text(talk))
         if generation.adapter is not None:
             objects.checkout(generation.adapter, folder / "adapter")
         if generation.training:
             from sia_flow.report.plots import training_curves
 
             training_curves(generation, folder / "training.png")
+
+    def _talks(self, generation: Generation) -> list[str]:
+        """Return the object id of the talk with a model that made a generation, where one did."""
+        keys = [generation.steps[name] for name in ("scaffold synth", "feedback") if name in generation.steps]
+        records = [self.store.find(key) for key in keys]
+        return [record.outputs["transcript"] for record in records if record and "transcript" in record.outputs]
 
     def diff(self, generation: Generation) -> str:
         """Return the unified diff of a generation's scaffold against its parent's, empty for the first."""
@@ -52,6 +60,12 @@ class FolderView(Silent):
         parent = self.store.generation(generation.parent)
         objects = self.store.objects
         return unified_diff(objects.get_sources(parent.scaffold), objects.get_sources(generation.scaffold))
+
+    def first(self, generation: Generation) -> Generation:
+        """Return generation 0 of a generation's line."""
+        while generation.parent is not None:
+            generation = self.store.generation(generation.parent)
+        return generation
 
     def arm_ended(self, result: ArmResult) -> None:
         """Write the arm's result, its best program, and its final agent as a published checkpoint."""

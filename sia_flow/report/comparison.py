@@ -1,13 +1,15 @@
 """Is one arm better than another: the difference, its interval, and a verdict in words.
 
 Invariant: the interval is over what was really repeated. With three seeds or more that is the seed (paired
-t-interval); with fewer it is only the rollout (bootstrap within each instance), and the words say so.
+t-interval); with fewer it is the instance where there are many, else only the rollout (bootstrap within each
+instance), and the words say so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal
 
 import numpy as np
@@ -16,9 +18,13 @@ from numpy.typing import NDArray
 from sia_flow.canonical import derive_seed
 from sia_flow.lineage.records import Score
 from sia_flow.lineage.results import ArmResult
+from sia_flow.report.student import central, quantile
 
 RESAMPLES = 4000
+MANY = 30
+"""From as many instances on they are a sample themselves, and what is redrawn is the instance."""
 Outcome = Literal["better", "worse", "undecided"]
+Method = Literal["t over seeds", "bootstrap over rollouts", "bootstrap over instances"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +40,7 @@ class Comparison:
     level: float
     """Coverage of the interval, 0 to 1."""
     seeds: int
-    method: Literal["t over seeds", "bootstrap over rollouts"]
+    method: Method
     p: float
     """Two-sided p-value of no difference, by the same method as the interval."""
     effect: float | None
@@ -60,11 +66,15 @@ class Comparison:
             how = f"t-interval over {self.seeds} seeds, paired"
         else:
             seeds = "one seed" if self.seeds == 1 else f"{self.seeds} seeds"
-            how = f"bootstrap over the rollouts of {seeds}"
+            how = f"bootstrap over the {self.method.split()[-1]} of {seeds}{', paired' if self._by_instance else ''}"
         text = f"{said} on {self.split}: {interval}, {self.level:.0%} {how}."
-        if self.method == "bootstrap over rollouts":
+        if self.method != "t over seeds":
             text += " It tells how well these agents were measured, not whether another seed would agree."
         return text
+
+    @property
+    def _by_instance(self) -> bool:
+        return self.method == "bootstrap over instances"
 
 
 def compare(
@@ -95,7 +105,7 @@ def compare(
         high,
         level,
         len(pairs),
-        "bootstrap over rollouts",
+        "bootstrap over instances" if all(_many(pair) for pair in pairs) else "bootstrap over rollouts",
         bootstrap_p_value(drawn),
         None,
     )
@@ -103,23 +113,18 @@ def compare(
 
 def t_interval(differences: NDArray[np.float64], level: float) -> tuple[float, float]:
     """Return Student's interval for the mean of `differences` [seeds], mean ± t(n - 1) · s / sqrt(n)."""
-    # scipy.stats has the same quantile, but takes a second to import.
-    from scipy.special import stdtrit
-
     count = len(differences)
-    half = float(stdtrit(count - 1, 0.5 + level / 2)) * float(differences.std(ddof=1)) / count**0.5
+    half = quantile(level, count - 1) * float(differences.std(ddof=1)) / count**0.5
     centre = float(differences.mean())
     return centre - half, centre + half
 
 
 def t_p_value(differences: NDArray[np.float64]) -> float:
     """Return the two-sided p-value of Student's paired test; 1 where nothing differs at all, 0 where nothing varies."""
-    from scipy.special import stdtr
-
     error = float(differences.std(ddof=1)) / len(differences) ** 0.5
     if error == 0:
         return float(differences.mean() == 0)
-    return float(2 * stdtr(len(differences) - 1, -abs(float(differences.mean())) / error))
+    return 1.0 - central(abs(float(differences.mean())) / error, len(differences) - 1)
 
 
 def standardised(differences: NDArray[np.float64]) -> float | None:
@@ -136,8 +141,9 @@ def standardised(differences: NDArray[np.float64]) -> float | None:
 def bootstrap_interval(pairs: Sequence[tuple[Score, Score]], level: float) -> tuple[float, float]:
     """Return the percentile interval of the mean difference, rollouts redrawn within each instance and arm.
 
-    The instances are held fixed: both arms are measured on the same ones. The seed of the resampling follows
-    from the means, so that equal records give equal intervals.
+    A few instances are held fixed: both arms are measured on the same ones. Of many, the instances are redrawn,
+    each with the rollouts of both arms. The seed of the resampling follows from the means, so that equal records
+    give equal intervals.
     """
     return _percentiles(_drawn_differences(pairs), level)
 
@@ -154,7 +160,23 @@ def redraws(scores: Sequence[Score], *stream: str | int) -> list[NDArray[np.floa
     return [_redraw(score, generator) for score in scores]
 
 
+def _many(pair: tuple[Score, Score]) -> bool:
+    return len(pair[0].rewards.keys() & pair[1].rewards.keys()) >= MANY
+
+
+def _drawn_instances(pairs: Sequence[tuple[Score, Score]]) -> NDArray[np.float64]:
+    generator = np.random.default_rng(derive_seed("bootstrap", *(score.mean for pair in pairs for score in pair)))
+    drawn = np.zeros(RESAMPLES)
+    for ours, theirs in pairs:
+        shared = [(ours.rewards[i], theirs.rewards[i]) for i in ours.rewards if i in theirs.rewards]
+        gains = np.array([fmean(mine) - fmean(other) for mine, other in shared])
+        drawn += [gains[generator.integers(0, len(gains), len(gains))].mean() for _ in range(RESAMPLES)]
+    return drawn / len(pairs)
+
+
 def _drawn_differences(pairs: Sequence[tuple[Score, Score]]) -> NDArray[np.float64]:
+    if all(_many(pair) for pair in pairs):
+        return _drawn_instances(pairs)
     means = redraws([score for pair in pairs for score in pair], "bootstrap")
     drawn = sum((ours - theirs for ours, theirs in zip(means[::2], means[1::2], strict=True)), np.zeros(RESAMPLES))
     return drawn / len(pairs)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from sia_flow.lineage.goodhart import ALARM, closing, gap_of
 from sia_flow.lineage.records import Decision, Generation, Score, Trial
 from sia_flow.lineage.results import ArmResult
 from sia_flow.report.comparison import compare
@@ -14,8 +15,11 @@ from sia_flow.report.table import final_table
 from sia_flow.report.text import fenced, plain, quoted
 
 
-def decision_report(arm: str, generation: Generation, diff: str = "") -> str:
-    """Return the report of a generation: what was decided and why, what came of it, what it cost."""
+def decision_report(arm: str, generation: Generation, diff: str = "", first: Generation | None = None) -> str:
+    """Return the report of a generation: what was decided and why, what came of it, what it cost.
+
+    `first` is generation 0 of the arm, which the Goodhart gap counts from.
+    """
     kept = "kept" if generation.accepted else "not kept"
     parts = [
         f"# {plain(arm)}, seed {generation.seed}, generation {generation.index}: {kept}",
@@ -23,6 +27,7 @@ def decision_report(arm: str, generation: Generation, diff: str = "") -> str:
         _decision(generation.decision, generation),
         _trials(generation.trials),
         _scores(generation),
+        _goodhart(generation, first),
         _training(generation),
         f"## Scaffold diff\n\n{fenced(diff, 'diff')}" if diff else "",
         _lineage(generation),
@@ -33,7 +38,8 @@ def decision_report(arm: str, generation: Generation, diff: str = "") -> str:
 def comparison_report(results: Sequence[ArmResult], treatment: str = "SIA-W+H", control: str = "SIA-H") -> str:
     """Return the closing table and what it says of two arms, on sealed and on select."""
     found = (compare(results, treatment, control, split) for split in ("sealed", "select"))
-    said = "\n".join(f"- {plain(item.verdict)}" for item in found if item)
+    words = [item.verdict for item in found if item] + [alarm for result in results for alarm in closing(result).alarms]
+    said = "\n".join(f"- {plain(text)}" for text in words)
     return "\n\n".join(part for part in (table(final_table(results)), said) if part) + "\n"
 
 
@@ -85,6 +91,17 @@ def _scores(generation: Generation) -> str:
     lines += [f"Guard margins on select: {guards}."] if guards else []
     lines += [f"Outcomes on train: {reasons}."] if reasons else []
     return "\n\n".join(lines)
+
+
+def _goodhart(generation: Generation, first: Generation | None) -> str:
+    if first is None or first.id == generation.id:
+        return ""
+    found = gap_of(first, generation)
+    grown = f"Train - select {found.gap:+.4f}, grown by {found.growth:+.4f} ± {found.growth_se:.4f} since generation 0"
+    lines = [f"## Goodhart gap\n\n{grown}; an alarm is raised beyond {ALARM:g} standard errors."]
+    drift = _listed(f"{plain(name)} {change:+.4f}" for name, change in (*found.guards.items(), *found.truth.items()))
+    lines += [f"Since generation 0: {drift}."] if drift else []
+    return "\n\n".join([*lines, *(f"**Alarm**: {plain(alarm)}." for alarm in found.alarms)])
 
 
 def _score(score: Score) -> dict[str, str]:

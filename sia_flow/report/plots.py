@@ -12,6 +12,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from sia_flow.lineage.goodhart import ALARM, Closing, gaps
 from sia_flow.lineage.records import Generation, Score
 from sia_flow.report.canvas import COLOURS, GREY, SIZE, canvas, dress, figure_of, save, write
 from sia_flow.report.table import Estimate, combine
@@ -63,6 +64,30 @@ def score_over_spend(lines: Sequence[Line], path: Path, baselines: Mapping[str, 
     axes.set_xlim(left=0)
     _levels(axes, baselines or {})
     return save(figure, axes, path, "band: ±1 SE over rollouts of one seed")
+
+
+def goodhart_over_generations(lines: Sequence[Line], path: Path, closing: Mapping[str, Closing] | None = None) -> Path:
+    """Draw how far the incumbent's train reward has run away from select since generation 0, a line an arm and seed.
+
+    `closing` gives, by arm, how far select ran away from sealed when the arm ended: a cross behind the last generation.
+    """
+    figure, axes = canvas("generation", "growth of train - select since generation 0", whole=True)
+    for colour, (arm, seeds) in zip(COLOURS * 4, _by_arm(lines).items(), strict=False):
+        for number, line in enumerate(seeds):
+            found = gaps(_incumbents(line.generations))
+            places = list(range(len(found)))
+            axes.plot(places, [gap.growth for gap in found], color=colour, label=arm if number == 0 else None)
+            low, high = ([gap.growth + sign * ALARM * gap.growth_se for gap in found] for sign in (-1, 1))
+            axes.fill_between(places, low, high, color=colour, alpha=0.12, linewidth=0)
+            alarmed = [(place, gap.growth) for place, gap in zip(places, found, strict=True) if gap.alarms]
+            axes.plot([x for x, _ in alarmed], [y for _, y in alarmed], "^", color=colour, markersize=9)
+        last = max(len(line.generations) for line in seeds)
+        if closing and arm in closing:
+            end = closing[arm]
+            label = f"{arm}: select - sealed at the end"
+            axes.errorbar([last], [end.gap], ALARM * end.se, fmt="x", color=colour, capsize=3, label=label)
+    axes.axhline(0.0, color=GREY, linewidth=1.0)
+    return save(figure, axes, path, f"band and bars: ±{ALARM:g} SE; a triangle is an alarm")
 
 
 CURVES = (

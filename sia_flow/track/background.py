@@ -8,8 +8,9 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
-from sia_flow.track.views import ArmView, FinalView, GenerationView, Tracker
+from sia_flow.track.views import ArmView, FinalView, GenerationView, Halt, Tracker
 
 
 class BackgroundTracker:
@@ -37,6 +38,14 @@ class BackgroundTracker:
     def final(self, view: FinalView) -> None:
         """Queue the end of an arm."""
         self._queue.put(lambda: self._tracker.final(view))
+
+    def halt(self, arm: ArmView, status: Halt) -> None:
+        """Queue that an arm was left unfinished."""
+        self._queue.put(lambda: self._tracker.halt(arm, status))
+
+    def page(self, path: Path) -> None:
+        """Queue a report of the whole experiment."""
+        self._queue.put(lambda: self._tracker.page(path))
 
     def close(self) -> None:
         """Wait until everything that was given is shown."""

@@ -13,11 +13,12 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sia_flow.canonical import digest
 from sia_flow.track import entries, traces
 from sia_flow.track.entries import Point
 from sia_flow.track.live import LiveBuffer
 from sia_flow.track.runs import SQLITE, RunEntry, Runs
-from sia_flow.track.views import ArmView, FinalView, GenerationView, generation_key
+from sia_flow.track.views import ArmView, FinalView, GenerationView, Halt, generation_key
 
 DONE = "sia.generation"
 ENDED = "sia.result"
@@ -44,6 +45,7 @@ class MlflowTracker:
         for name in ("mlflow.store", "alembic"):
             logging.getLogger(name).setLevel(logging.WARNING)
         self._runs = Runs(uri, artifacts, experiment)
+        self._experiment = experiment
         self._sampled = sampled
         self._live = LiveBuffer(self._write_live)
         self._places: dict[str, tuple[ArmView, int]] = {}
@@ -102,6 +104,17 @@ class MlflowTracker:
             self._runs.client.log_text(run.id, view.report, "report.md")
         self._plots(run, view.plots)
         self._runs.finish(run, ENDED, mark)
+
+    def halt(self, arm: ArmView, status: Halt) -> None:
+        """End the arm's run, and those of generations that are not whole, as stopped or failed."""
+        self._live.flush()
+        self._runs.halt(arm.key, ENDED, status)
+
+    def page(self, path: Path) -> None:
+        """Keep a report of the whole experiment as the artifact of a run of its own, named `report`."""
+        run = self._runs.open(digest([self._experiment, "report"]), "report", {"sia.kind": "report"})
+        self._runs.client.log_artifact(run.id, str(path))
+        self._runs.client.set_terminated(run.id, "FINISHED")
 
     def flush(self) -> None:
         """Write the training steps that still wait."""

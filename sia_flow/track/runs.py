@@ -57,6 +57,8 @@ class Runs:
         with self._lock:
             found = self._find(key)
             if found is not None:
+                if found.info.status in ("KILLED", "FAILED"):
+                    self.client.update_run(found.info.run_id, status="RUNNING")
                 return RunEntry(found.info.run_id, fresh=False, tags=dict(found.data.tags))
             own = {"sia.key": key} | ({"mlflow.parentRunId": parent} if parent else {})
             run = self.client.create_run(self.experiment_id, tags={**tags, **own}, run_name=name)
@@ -77,6 +79,18 @@ class Runs:
                 self.client.set_tag(found.info.run_id, "sia.key", f"{key}/superseded")
                 self.client.set_terminated(found.info.run_id, "KILLED")
                 del self._known[key]
+
+    def halt(self, key: str, mark: str, status: str) -> None:
+        """End the run of `key` and its open children with a status; one with the tag of a whole run stays as it is."""
+        with self._lock:
+            found = self._find(key)
+        if found is None:
+            return
+        children = f"tags.`mlflow.parentRunId` = '{found.info.run_id}' and attributes.status = 'RUNNING'"
+        for child in self.client.search_runs([self.experiment_id], children):
+            self.client.set_terminated(child.info.run_id, status)
+        if mark not in found.data.tags:
+            self.client.set_terminated(found.info.run_id, status)
 
     def write(
         self,

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
-from sia_flow.track.views import ArmView, FinalView, GenerationView, Tracker
+from sia_flow.track.views import ArmView, FinalView, GenerationView, Halt, Tracker
 
 logger = logging.getLogger("sia_flow.track")
 PATIENCE = 3
@@ -49,6 +50,14 @@ class SafeTracker:
     def final(self, view: FinalView) -> None:
         """Show the end of an arm."""
         self._try(lambda tracker: tracker.final(view))
+
+    def halt(self, arm: ArmView, status: Halt) -> None:
+        """Show that an arm was left unfinished."""
+        self._try(lambda tracker: tracker.halt(arm, status))
+
+    def page(self, path: Path) -> None:
+        """Show a report of the whole experiment."""
+        self._try(lambda tracker: tracker.page(path))
 
     def _try(self, call: Callable[[Tracker], None]) -> None:
         if self._faults >= PATIENCE:

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import os
 import socket
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -25,6 +28,7 @@ UVICORN = (
     *("--factory", "prefect.server.api.server:create_app"),
     *("--log-level", "warning", "--lifespan", "on", "--timeout-graceful-shutdown", "3"),
 )
+REACH_ATTEMPTS = 3
 DATABASE = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
 
 
@@ -83,6 +87,13 @@ class PrefectServer:
             self._first.done()
         return self._url
 
+    def reach(self) -> str:
+        """Return the API's URL after it has answered, whoever's server it is. Raises InfrastructureError."""
+        url = self.wait()
+        if not self.private:
+            _require_answer(url, self._environ)
+        return url
+
     def variables(self) -> dict[str, str]:
         """Return the environment under which Prefect in this process uses the server."""
         return self._quiet | ({"PREFECT_API_URL": self._url} if self._url else {})
@@ -124,6 +135,24 @@ class PrefectServer:
         if not any(name in self._environ for name in DATABASE):
             own[DATABASE[0]] = f"sqlite+aiosqlite:///{self._home / 'prefect.db'}"
         return self._environ | self._quiet | own
+
+
+def _require_answer(url: str, environ: Mapping[str, str]) -> None:
+    for left in range(REACH_ATTEMPTS - 1, -1, -1):
+        try:
+            with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=10):  # noqa: S310 - the user's own URL
+                return
+        except urllib.error.HTTPError:
+            # It answers; whether it lets us in is between it and Prefect.
+            return
+        except (urllib.error.URLError, OSError, ValueError) as error:
+            if not left:
+                source = "PREFECT_API_URL" if environ.get("PREFECT_API_URL") else "the active Prefect profile"
+                reason = getattr(error, "reason", error)
+                raise InfrastructureError(
+                    f"{url}, which {source} names, does not answer: {reason}; start it or unset {source}"
+                ) from error
+        time.sleep(0.5)
 
 
 @contextmanager

@@ -67,7 +67,7 @@ class Service:
     def wait(self, seconds: float) -> None:
         """Return when the server answers. Raises InfrastructureError, with the log's end, otherwise."""
         deadline = time.monotonic() + seconds
-        while not self._answers():
+        while not answers(self.health):
             code = self._child.poll() if self._child else None
             if code is not None:
                 raise InfrastructureError(f"the {self.name} ended with code {code} while starting{self._tail()}")
@@ -91,16 +91,18 @@ class Service:
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()
 
-    def _answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(self.health, timeout=5) as reply:  # noqa: S310 - our own loopback URL
-                return bool(reply.status == 200)
-        except (urllib.error.URLError, OSError):
-            return False
-
     def _tail(self) -> str:
         try:
             text = self.log.read_text(encoding="utf-8", errors="replace").strip()
         except OSError:
             text = ""
         return f"; its log {self.log} ends with:\n{text[-TAIL:]}" if text else f"; its log {self.log} is empty"
+
+
+def answers(url: str) -> bool:
+    """Say whether a URL of ours answers 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as reply:  # noqa: S310 - our own loopback URL
+            return bool(reply.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from sia_flow.canonical import digest
 from sia_flow.lineage.records import Generation, Trajectory, Verdict
 from sia_flow.lineage.results import ArmResult
+
+Halt = Literal["KILLED", "FAILED"]
+"""How an arm was left: stopped by the user, or by a fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +91,9 @@ class Tracker(Protocol):
 
     def final(self, view: FinalView) -> None:
         """Show the end of an arm."""
+
+    def halt(self, arm: ArmView, status: Halt) -> None:
+        """Show that an arm was left unfinished; it may go on later."""
+
+    def page(self, path: Path) -> None:
+        """Show a report of the whole experiment."""

@@ -29,7 +29,7 @@ from tests.flows.world import (
     until,
 )
 
-KILLS = 20
+KILLS = int(os.environ.get("SIA_FLOW_KILLS", "20"))
 SPEC = """metadata: {name: small}
 spec:
   task: {name: denoise, mode: sia}

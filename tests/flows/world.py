@@ -64,11 +64,19 @@ def make_project(folder: Path, spec: str = SPEC) -> Path:
 
 
 def run_here(spec: Path, *overrides: str, **parts: Any) -> list[Any]:
-    """Run the spec's experiment in this process, without Prefect."""
+    """Run the spec's experiment in this process, without Prefect; an arm that ended may always go on."""
     from flows.local import run_experiment
+    from sia_flow.lineage.store import Store
+    from sia_flow.loop.arm import ArmState
+    from sia_flow.loop.lab import Lab
+    from sia_flow.loop.sealed import allow_again
     from sia_flow.spec.load import load_experiments
 
     (experiment,) = load_experiments(spec, list(overrides))
+    store = spec.parents[1] / ".sia-flow/store"
+    if store.is_dir():
+        with Lab(experiment, spec.parents[1], Store(store)) as lab:
+            allow_again(lab, [ArmState(arm, seed) for arm in lab.spec.arms for seed in lab.spec.seeds])
     return run_experiment(experiment, spec.parents[1], **parts)
 
 

@@ -135,3 +135,18 @@ def test_an_arm_that_kept_nothing_shows_the_first_agents_sealed_score(result: Ma
     rows = final_rows([result("SIA-H", 0, 0.2, incumbent="0" * 64, factorial=())])
     assert rows[0].kind == "initial"
     assert rows[0].sealed.mean == 0.2
+
+
+def test_many_instances_are_a_sample_and_are_redrawn(result: Make) -> None:
+    def graded(arm: str, right: int) -> ArmResult:
+        rewards = {str(i): (float(i < right),) for i in range(200)}
+        score = Score(split="sealed", n=200, mean=right / 200, se=0.0, best=1.0, valid=1.0, rewards=rewards)
+        return result(arm, 0, 0.5).model_copy(update={"sealed": score})
+
+    clear, slight = (compare([graded("SIA-H", 100), graded("SIA-W+H", right)]) for right in (120, 102))
+    assert clear.method == "bootstrap over instances"
+    # 20 of 200 instances differ, all one way: se = sqrt(0.1 x 0.9 / 200) = 0.0212.
+    assert (clear.low, clear.high) == pytest.approx((0.06, 0.14), abs=0.01)
+    assert clear.outcome == "better"
+    assert slight.outcome == "undecided"
+    assert "over the instances of one seed, paired" in clear.verdict

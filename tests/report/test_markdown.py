@@ -10,6 +10,7 @@ from sia_flow.lineage.records import Decision, Edit, Generation, Trial
 from sia_flow.lineage.results import ArmResult
 from sia_flow.report.markdown import comparison_report, decision_report, table
 from sia_flow.report.text import fenced, plain, quoted
+from tests.report.conftest import make_score
 
 HOSTILE = "<img src=x onerror=alert(1)> ![a](http://evil/x.png) [b](javascript:alert(1))\n# Accepted\n```\n| a |"
 
@@ -91,3 +92,19 @@ def test_a_cell_cannot_break_its_table() -> None:
     lines = table([{"a": "x | y", "b": "1\n2"}]).splitlines()
     assert len(lines) == 3
     assert lines[2] == r"| x \| y | 1 2 |"
+
+
+def test_the_goodhart_gap_is_told_with_its_alarm(
+    generation: Callable[..., Generation], result: Callable[..., ArmResult]
+) -> None:
+    first = generation(0, 0.05)
+    calm = decision_report("SIA-H", generation(1, 0.06), first=first)
+    assert "## Goodhart gap" in calm
+    assert "beyond 2 standard errors" in calm
+    assert "Alarm" not in calm
+    loud = decision_report("SIA-H", generation(1, 0.05, train=make_score("train", 0.5)), first=first)
+    assert "**Alarm**: train has run away from select" in loud
+    assert "Goodhart" not in decision_report("SIA-H", first, first=first)
+    said = comparison_report([result("SIA-H", 0, 0.3, select=make_score("select", 0.6))])
+    assert "select promised more than sealed keeps" in said
+    assert "promised" not in comparison_report([result("SIA-H", 0, 0.3)])

@@ -10,9 +10,18 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
+from sia_flow.lineage.goodhart import Closing
 from sia_flow.lineage.records import Generation
 from sia_flow.report.canvas import COLOURS
-from sia_flow.report.plots import Line, _incumbents, score_over_generations, score_over_spend, training_curves
+from sia_flow.report.plots import (
+    Line,
+    _incumbents,
+    goodhart_over_generations,
+    score_over_generations,
+    score_over_spend,
+    training_curves,
+)
+from tests.report.conftest import make_score
 
 Make = Callable[..., Generation]
 
@@ -77,3 +86,19 @@ def test_a_generation_without_training_has_no_curves(lines: list[Line], tmp_path
 def test_importing_reports_does_not_import_matplotlib() -> None:
     code = "import sys, sia_flow.report.plots, sia_flow.report.markdown; print('matplotlib' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
+
+
+def test_the_goodhart_gap_is_drawn_with_its_alarms_and_its_end(generation: Make, tmp_path: Path) -> None:
+    def line(last: float) -> Line:
+        trains = (0.05, 0.05, last)
+        kept = [generation(i, 0.05, train=make_score("train", train)) for i, train in enumerate(trains)]
+        return Line("SIA-H", tuple(kept))
+
+    calm = goodhart_over_generations([line(0.06)], tmp_path / "calm.png")
+    alarmed = goodhart_over_generations([line(0.5)], tmp_path / "alarmed.png")
+    assert 300 < painted(calm, COLOURS[0]) < painted(alarmed, COLOURS[0])
+    ends = [
+        goodhart_over_generations([line(0.5)], tmp_path / f"{arm}.png", {arm: Closing(0.2, 0.01, ())}).read_bytes()
+        for arm in ("SIA-H", "another")
+    ]
+    assert ends[0] != ends[1] == alarmed.read_bytes()

@@ -195,3 +195,35 @@ def test_the_users_own_server_wins(tmp_path: Path) -> None:
 def test_the_module_costs_no_import_of_mlflow() -> None:
     code = "import sys, sia_flow.track.mlflow, sia_flow.track.safe; print('mlflow' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
+
+
+def test_an_arm_that_was_left_is_ended_and_goes_on(
+    tracker: MlflowTracker, arm: ArmView, view: View, final: FinalView
+) -> None:
+    tracker.generation(view(0))
+    tracker.live(arm, 1, 0, {"reward_mean": 0.1})
+    tracker.flush()
+    tracker.halt(arm, "KILLED")
+    runs = {run.info.run_name: run.info.status for run in _runs(tracker)}
+    assert runs == {f"{arm.arm} seed 0": "KILLED", "gen-0": "FINISHED", "gen-1": "KILLED"}
+    tracker.live(arm, 1, 1, {"reward_mean": 0.2})
+    tracker.flush()
+    assert {run.info.status for run in _runs(tracker)} == {"RUNNING", "FINISHED"}
+    tracker.generation(view(1))
+    tracker.final(final)
+    tracker.halt(arm, "FAILED")
+    assert {run.info.status for run in _runs(tracker)} == {"FINISHED"}
+
+
+def test_a_page_is_the_artifact_of_one_run(tracker: MlflowTracker, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    for text in ("first", "second"):
+        page.write_text(text)
+        tracker.page(page)
+    (run,) = _runs(tracker)
+    client = tracker._runs.client
+    assert Path(client.download_artifacts(run.info.run_id, "report.html")).read_text() == "second"
+
+
+def _runs(tracker: MlflowTracker) -> list[object]:
+    return list(tracker._runs.client.search_runs([tracker.experiment_id]))

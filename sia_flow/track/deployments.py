@@ -1,0 +1,142 @@
+"""Deployments on a Prefect server: one an experiment, run by process workers of one pool.
+
+Invariant: deploying twice changes nothing; what a spec says of its schedule is what the server has afterwards, and a
+schedule's times do not depend on when it was deployed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sia_flow.errors import InfrastructureError
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.actions import DeploymentScheduleCreate
+
+POOL = "sia-flow"
+FLOW = "sia-flow"
+ENTRYPOINT = "flows/deployed.py:scheduled"
+ANCHOR = datetime(2020, 1, 1, tzinfo=UTC)
+"""Where intervals are counted from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One experiment to be run by workers."""
+
+    name: str
+    spec: Path
+    root: Path
+    """The project, on the machine of the worker."""
+    description: str = ""
+    cron: str | None = None
+    interval: float | None = None
+    """Seconds."""
+    timezone: str = "UTC"
+    overrides: Sequence[str] = ()
+    environ: Mapping[str, str] = field(default_factory=dict)
+    """Further variables of the worker's process."""
+
+    @property
+    def when(self) -> str:
+        """The schedule in words."""
+        if self.cron is not None:
+            return f"cron {self.cron} ({self.timezone})"
+        return f"every {self.interval:g} s" if self.interval is not None else "when started by hand"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much runs at once, over all experiments of the server."""
+
+    runs: int = 1
+    """Experiments of the pool."""
+    gpu: int = 1
+    """Steps that sample or train on a GPU."""
+    api: int = 4
+    """Steps that ask a paid provider."""
+
+
+def deploy(
+    url: str, plans: Sequence[Plan], schema: Mapping[str, Any], limits: Limits, pool: str = POOL
+) -> dict[str, str]:
+    """Make or update the pool, the limits and the deployments; return experiment -> deployment id.
+
+    `schema` is the JSON Schema of the flow's parameters, from which the server's pages make their form. Raises
+    InfrastructureError when the server does not answer or refuses.
+    """
+    import httpx
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.exceptions import PrefectException
+
+    try:
+        with SyncPrefectClient(url) as client:
+            make_pool(client, pool, limits)
+            flow_id = client.create_flow_from_name(FLOW)
+            return {plan.name: _deploy(client, flow_id, plan, schema, pool) for plan in plans}
+    except (httpx.HTTPError, PrefectException, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InfrastructureError(f"the Prefect server at {url} does not take deployments: {reason}") from error
+
+
+def make_pool(client: SyncPrefectClient, name: str, limits: Limits) -> None:
+    """Make the work pool and the limits of the tags `gpu` and `api`, or set them to these figures."""
+    from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+    from prefect.exceptions import ObjectNotFound
+    from prefect.workers.process import ProcessWorker
+
+    try:
+        client.read_work_pool(name)
+        client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=limits.runs))
+    except ObjectNotFound:
+        template = ProcessWorker.get_default_base_job_template()
+        client.create_work_pool(
+            WorkPoolCreate(name=name, type="process", base_job_template=template, concurrency_limit=limits.runs)
+        )
+    for tag, count in (("gpu", limits.gpu), ("api", limits.api)):
+        reply = client.request("POST", "/concurrency_limits/", json={"tag": tag, "concurrency_limit": count})
+        reply.raise_for_status()
+
+
+def _deploy(client: SyncPrefectClient, flow_id: UUID, plan: Plan, schema: Mapping[str, Any], pool: str) -> str:
+    directory = str(plan.root)
+    environ = {"PREFECT_LOGGING_LEVEL": "INFO", **plan.environ}
+    made = client.create_deployment(
+        flow_id=flow_id,
+        name=plan.name,
+        schedules=_schedules(plan),
+        # Two runs of one experiment would wait for each other's lock: the second one queues.
+        concurrency_limit=1,
+        parameters={"spec": str(plan.spec), "generations": None, "seeds": None, "overrides": list(plan.overrides)},
+        description=plan.description,
+        work_pool_name=pool,
+        tags=["sia-flow"],
+        path=directory,
+        entrypoint=ENTRYPOINT,
+        parameter_openapi_schema=dict(schema),
+        enforce_parameter_schema=True,
+        paused=False,
+        pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": directory}}],
+        job_variables={"env": environ, "working_dir": directory},
+    )
+    return str(made)
+
+
+def _schedules(plan: Plan) -> list[DeploymentScheduleCreate]:
+    from prefect.client.schemas.actions import DeploymentScheduleCreate
+    from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
+
+    schedule: Any = None
+    if plan.cron is not None:
+        schedule = CronSchedule(cron=plan.cron, timezone=plan.timezone)
+    elif plan.interval is not None:
+        interval = timedelta(seconds=plan.interval)
+        schedule = IntervalSchedule(interval=interval, anchor_date=ANCHOR, timezone=plan.timezone)
+    return [DeploymentScheduleCreate(schedule=schedule, active=True)] if schedule is not None else []

@@ -1,0 +1,159 @@
+"""Deployments on a real Prefect server with a real worker: a schedule fires, a cancelled run ends and goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sia_flow.errors import InfrastructureError
+from sia_flow.track.environment import quiet_environment
+from sia_flow.track.server import PrefectServer
+from sia_flow.track.service import Service
+from tests.cli.ops_world import call
+from tests.flows.world import QUIET, ROOT, SPEC, journal, make_project, records, run_here, until
+
+pytestmark = pytest.mark.slow
+OFTEN = SPEC.replace("spec:\n", "spec:\n  schedule: {interval: 15}\n")
+LONG = OFTEN.replace("small", "long").replace("[SIA-H]", "[{name: W, levers: [weights]}]").replace("15", "3600")
+LONG = LONG.replace("iterations: 2", "iterations: 60")
+
+
+class Api:
+    """The server's HTTP interface, as its pages use it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def post(self, path: str, body: Any) -> Any:
+        data, kind = json.dumps(body).encode(), {"Content-Type": "application/json"}
+        with urllib.request.urlopen(urllib.request.Request(f"{self.url}{path}", data, kind), timeout=60) as reply:
+            return json.load(reply)
+
+    def runs(self, deployment: str) -> list[dict[str, Any]]:
+        """Return the runs of a deployment, its sub-flows left out."""
+        chosen = {"deployments": {"name": {"any_": [deployment]}}, "limit": 200}
+        return list(self.post("/flow_runs/filter", chosen))
+
+    def states(self, deployment: str) -> Counter[str]:
+        return Counter(run["state"]["type"] for run in self.runs(deployment))
+
+    def deployment(self, name: str) -> dict[str, Any]:
+        (found,) = self.post("/deployments/filter", {"deployments": {"name": {"any_": [name]}}})
+        return dict(found)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = make_project(tmp_path_factory.mktemp("deployed"), OFTEN).parents[1]
+    (root / "specs/long.yaml").write_text(LONG)
+    return root
+
+
+@pytest.fixture(scope="module")
+def environment(root: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
+    own = {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": "sqlite:////dev/null/no"}
+    return kept | QUIET | own | quiet_environment(root / ".sia-flow", kept)
+
+
+@pytest.fixture(scope="module")
+def api(root: Path, environment: dict[str, str]) -> Iterator[Api]:
+    with (
+        PrefectServer(root / ".sia-flow", full=True, environ=environment) as server,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in (environment | {"PREFECT_API_URL": server.wait()}).items():
+            patch.setenv(name, value)
+        yield Api(server.wait())
+
+
+@pytest.fixture(scope="module")
+def worker(root: Path, api: Api, environment: dict[str, str]) -> Iterator[Service]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    service = Service("worker", f"http://127.0.0.1:{port}/health", root / ".sia-flow/worker.log")
+    web = {"PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1", "PREFECT_WORKER_WEBSERVER_PORT": str(port)}
+    arguments = ["worker", "start", "--pool", "sia-flow", "--type", "process", "--with-healthcheck"]
+    service.start("prefect", arguments, environment | web | {"PREFECT_API_URL": api.url})
+    try:
+        service.wait(120)
+        yield service
+    finally:
+        service.stop()
+
+
+def test_deploying_again_changes_nothing_and_loses_nothing(root: Path, api: Api) -> None:
+    # An hour, not seconds: nothing shall come due while the runs are counted.
+    names = [f"many-{i}" for i in range(6)]
+    for name in names:
+        spec = OFTEN.replace("small", name).replace("15", "3600")
+        (root / f"specs/{name}.yaml").write_text(spec)
+    specs = [f"specs/{name}.yaml" for name in names]
+    made = json.loads(call(root, "deploy", *specs, "--runs", "2", "--json"))
+    assert made == json.loads(call(root, "deploy", *specs, "--runs", "2", "--json"))
+    until(lambda: all(len(api.runs(name)) >= 3 for name in names), 90)
+    for name in names:
+        times = [run["expected_start_time"] for run in api.runs(name)]
+        assert len(times) == len(set(times))
+        # Counted from a fixed day, so that all of them fall on the hour whenever they were deployed.
+        assert {time[14:19] for time in times} == {"00:00"}
+    found = api.deployment(names[0])
+    assert set(found["parameter_openapi_schema"]["properties"]) == {"spec", "generations", "seeds", "overrides"}
+    (root / "specs/many-0.yaml").write_text(SPEC.replace("small", "many-0"))
+    call(root, "deploy", "specs/many-0.yaml")
+    assert api.deployment("many-0")["schedules"] == []
+    assert api.states("many-0")["SCHEDULED"] == 0
+
+
+def test_a_scheduled_run_comes_and_ends_in_the_records_of_apply(
+    root: Path, api: Api, worker: Service, tmp_path: Path
+) -> None:
+    text = call(root, "deploy", "specs/small.yaml")
+    assert text.startswith("sia-flow/small: every 15 s\n")
+    until(lambda: api.states("small")["COMPLETED"] >= 2, 280)
+    whole = make_project(tmp_path)
+    run_here(whole)
+    assert records(root) == records(whole.parents[1])
+    assert not api.states("small").keys() & {"FAILED", "CRASHED", "CANCELLED"}
+    done = [run for run in api.runs("small") if run["state"]["type"] == "COMPLETED"]
+    assert len({run["expected_start_time"] for run in done}) == len(done)
+    (root / "specs/small.yaml").write_text(SPEC)
+    call(root, "deploy", "specs/small.yaml")
+
+
+def test_a_run_cancelled_in_the_ui_ends_cleanly_and_goes_on(root: Path, api: Api, worker: Service) -> None:
+    call(root, "deploy", "specs/long.yaml")
+    form = {"generations": 1, "overrides": ["training.samples=4"]}
+    found = api.deployment("long")
+    asked = {"parameters": {**found["parameters"], **form}, "state": {"type": "SCHEDULED"}}
+    run = api.post(f"/deployments/{found['id']}/create_flow_run", asked)
+    until(lambda: any(e["step"] == "train-LoRA" for e in journal(root)), 200)
+    cancelling = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
+    assert api.post(f"/flow_runs/{run['id']}/set_state", cancelling)["status"] == "ACCEPT"
+    until(lambda: api.states("long")["CANCELLED"] == 1, 120)
+    until(lambda: call(root, "status", "long").startswith("long: stopped"), 30)
+    steps = api.post("/task_runs/filter", {"limit": 200, "task_runs": {"name": {"like_": "train-LoRA"}}})
+    assert [task["state"]["type"] for task in steps] == ["CANCELLED"]
+    (result,) = run_here(root / "specs/long.yaml", "budget.generations=1", "training.samples=4")
+    assert len(result.generations) == 2
+    done = Counter(e["key"] for e in journal(root) if e["event"] == "done")
+    assert max(done.values()) == 1
+
+
+def test_without_a_server_the_way_to_one_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setenv("PREFECT_HOME", str(root / "none"))
+    with pytest.raises(InfrastructureError, match="sia-flow ui"):
+        call(root, "deploy", "specs/small.yaml")
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    with pytest.raises(InfrastructureError, match=r"127\.0\.0\.1:9/api does not take deployments"):
+        call(root, "deploy", "specs/small.yaml")
