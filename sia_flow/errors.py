@@ -60,6 +60,31 @@ class ScaffoldError(SiaFlowError):
     exit_code = 9
 
 
+class ProviderError(SiaFlowError):
+    """A model's provider refuses what the spec asks of it: the key, the model, a feature of the request."""
+
+    exit_code = 10
+
+
+class BudgetSpentError(SiaFlowError):
+    """The next paid call might pass a cap of the budget; it was not made."""
+
+    exit_code = 11
+
+    def __init__(self, limit: str, message: str) -> None:
+        super().__init__(message)
+        self.limit = limit
+        """The key of the spec that names the cap: `budget.usd`, say."""
+        self.usd = 0.0
+        """What the step that it ended had cost so far."""
+
+
+class SealedError(SiaFlowError):
+    """The sealed split would be read where it must not, or once more than it may."""
+
+    exit_code = 12
+
+
 class Interrupted(SiaFlowError):  # noqa: N818 - the user's word, not a fault
     """The user asked to stop; everything up to the last finished step is stored."""
 

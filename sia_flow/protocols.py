@@ -7,6 +7,7 @@ array of a declared shape.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -38,6 +39,8 @@ class Completion:
     completion_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     finish: Literal["stop", "length"]
+    rescored: bool = False
+    """Whether the log-probabilities, and perhaps the tokens, are recomputed, because the sampler does not tell them."""
 
 
 class Sampler(Protocol):
@@ -130,6 +133,7 @@ Status = Literal[
     "OUTPUT_FLOOD",
     "RESULT_TOO_BIG",
     "BAD_RESULT",
+    "BAD_SHAPE",
     "SYNTAX",
     "EXCEPTION",
 ]
@@ -145,6 +149,43 @@ class Outcome:
     """Last line of the candidate's traceback, or the limit that it broke; bounded, control characters removed."""
     stdout: str = ""
     cpu_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CallForm:
+    """The form of one call of a timed program: the arrays that it is given, by name, and what it must return."""
+
+    arrays: Mapping[str, ArraySpec]
+    returns: ArraySpec
+
+
+@dataclass(frozen=True, slots=True)
+class TimedCall:
+    """One call of a timed program, as it was measured from outside its process. Seconds."""
+
+    output: NDArray[Any]
+    cpu: float
+    """Processor time since its last call ended: no work goes uncounted, whenever it is done."""
+    idle: float
+    """Time of the call in which it neither ran nor waited for a processor, the host's own lateness included."""
+    helpers: int
+    """Threads and processes beside its first thread."""
+
+
+class Bench(Protocol):
+    """Timed programs, each warm in a process of its own; one call runs at a time."""
+
+    def start(self, job: Job, forms: Sequence[CallForm]) -> int:
+        """Start a program and return its number. `job.entry` gets one mapping, name -> array."""
+
+    def call(self, program: int, form: int, inputs: Mapping[str, NDArray[Any]]) -> TimedCall | Outcome:
+        """Call a program with fresh inputs of one of its forms; an Outcome says how it failed, which ends it.
+
+        Raises InfrastructureError when the sandbox itself fails.
+        """
+
+    def drop(self, program: int) -> None:
+        """End a program."""
 
 
 class Session(Protocol):
@@ -168,6 +209,9 @@ class Session(Protocol):
 
         Raises InfrastructureError when the sandbox itself fails (never scored, worth a retry).
         """
+
+    def bench(self, limits: Limits) -> AbstractContextManager[Bench]:
+        """Open a bench; leaving it ends its programs. Batches wait meanwhile. `limits.wall` is for each call."""
 
     def close(self) -> None:
         """Kill everything in the sandbox and wait until it is gone."""
@@ -234,3 +278,14 @@ class Verifier(Protocol):
 
     def guards(self, metrics: Mapping[str, float]) -> Mapping[str, float]:
         """Return the guard margins of mean metrics; negative means broken."""
+
+
+class TaskTools(Protocol):
+    """A task's own tools for scaffolds, answered by the host in its own process."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """What a scaffold may call."""
+
+    def call(self, name: str, instance: Instance, params: Mapping[str, Any]) -> Any:
+        """Return a JSON answer. `params` are hostile; ValueError says what is wrong with them."""

@@ -9,8 +9,10 @@ from sia_flow.agents.feedback import BuiltinFeedbackAgent
 from sia_flow.agents.knowledge import LEAST
 from sia_flow.agents.learned import LearnedFeedbackAgent
 from sia_flow.agents.meta import BuiltinMetaAgent
+from sia_flow.agents.task_edits import structural
 from sia_flow.errors import SpecError
 from sia_flow.lineage.ledger import LedgerRow
+from sia_flow.verify.edits import TaskEdit
 
 
 def meta_agent(kind: str) -> MetaAgent:
@@ -20,13 +22,20 @@ def meta_agent(kind: str) -> MetaAgent:
     return BuiltinMetaAgent()
 
 
-def feedback_agent(kind: str, ledger: Sequence[LedgerRow] = (), least: int | None = None) -> FeedbackAgent:
+def feedback_agent(
+    kind: str,
+    ledger: Sequence[LedgerRow] = (),
+    least: int | None = None,
+    edits: Sequence[TaskEdit] = (),
+) -> FeedbackAgent:
     """Return the Feedback-Agent of a type; `least` are the rows of an action that the learned one must know.
 
-    Raises SpecError for an unknown type.
+    `edits` are the structural edits that the task brings; without any, those for programs serve. Raises SpecError
+    for an unknown type.
     """
+    table = BuiltinFeedbackAgent(structural(edits)) if edits else BuiltinFeedbackAgent()
     if kind == "builtin":
-        return BuiltinFeedbackAgent()
+        return table
     if kind == "learned":
-        return LearnedFeedbackAgent(ledger, LEAST if least is None else least)
+        return LearnedFeedbackAgent(ledger, LEAST if least is None else least, table)
     raise SpecError(f"spec.agents.feedback.type: unknown type {kind!r}; there are builtin and learned")

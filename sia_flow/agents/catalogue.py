@@ -17,7 +17,7 @@ from sia_flow.lineage.records import Edit
 from sia_flow.scaffold.constants import add_constant
 from sia_flow.scaffold.contract import MAIN, check
 from sia_flow.scaffold.functions import add_function, function_names, replace_function, wrap_return
-from sia_flow.scaffold.texts import defined_names, set_text
+from sia_flow.scaffold.texts import defined_names, read_text, set_text
 
 TWIN_TRUST = 0.5
 """Share of a gain on the visible twin that is expected to arrive."""
@@ -25,6 +25,7 @@ EXAMPLE_TRUST = 0.1
 """Share of an example's lead over the mean that is expected to arrive."""
 MAX_EXEMPLAR = 4000
 START = "def denoise("
+"""Where a program's own part begins, in scaffolds that have no text `START` that says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +69,21 @@ class Structural:
     def edit(self, files: Mapping[str, str], context: Context) -> Edit:
         """Return the edit of a scaffold's files. Raises ScaffoldError as `apply` does."""
         source = self.apply(files[MAIN], context)
-        name = f"{self.name} {exemplar_digest(context)}" if self.name == "exemplar" else self.name
+        name = f"{self.name} {exemplar_digest(context, files[MAIN])}" if self.name == "exemplar" else self.name
         summary = f"{self.summary} Cost: {self.cost}."
         return Edit(kind="structure", name=name, summary=summary, files={MAIN: source})
 
 
-def exemplar_of(context: Context) -> str | None:
-    """Return the function of the best program, as a later prompt may quote it, or None."""
+def exemplar_of(context: Context, source: str) -> str | None:
+    """Return the function of the best program, as a later prompt of the scaffold may quote it, or None."""
     program = context.best_program or ""
-    start = program.find(START)
+    start = program.find(read_text(source, "START") or START)
     return program[start:] if start >= 0 and len(program) - start <= MAX_EXEMPLAR else None
 
 
-def exemplar_digest(context: Context) -> str:
+def exemplar_digest(context: Context, source: str) -> str:
     """Return six digits that tell one exemplar from another."""
-    return digest_bytes((exemplar_of(context) or "").encode())[:6]
+    return digest_bytes((exemplar_of(context, source) or "").encode())[:6]
 
 
 def _with_judge(source: str) -> str:
@@ -109,7 +110,7 @@ def _refine(source: str, _: Context) -> str:
 
 
 def _exemplar(source: str, context: Context) -> str:
-    function = exemplar_of(context)
+    function = exemplar_of(context, source)
     if function is None:
         raise ScaffoldError(f"{MAIN}: there is no earlier program to quote")
     source = set_text(source, "EXEMPLAR", function, before="prompt")

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from sia_flow.canonical import derive_seed
 from sia_flow.lineage.records import Spend, Trajectory
-from sia_flow.protocols import Instance, Job, Limits, Outcome, Sampler, Session
+from sia_flow.protocols import Instance, Job, Limits, Outcome, Sampler, Session, TaskTools
 from sia_flow.rollout.host import Host, Log, ScoreVisible, Work
 
 MAIN = "scaffold.py"
@@ -21,15 +21,23 @@ __all__ = ["RolloutEngine", "Work", "plan_work"]
 class RolloutEngine:
     """Rolls scaffolds out in a session; `score_visible` answers the tool of that name."""
 
-    def __init__(self, session: Session, score_visible: ScoreVisible, limits: Limits, max_tokens: int) -> None:
+    def __init__(
+        self,
+        session: Session,
+        score_visible: ScoreVisible,
+        limits: Limits,
+        max_tokens: int,
+        tools: TaskTools | None = None,
+    ) -> None:
         self.session = session
         self.score_visible = score_visible
         self.limits = limits
         self.max_tokens = max_tokens
+        self.tools = tools
 
     def run(self, scaffold: Mapping[str, str], sampler: Sampler, work: Sequence[Work]) -> list[Trajectory]:
         """Return one trajectory for each piece of work, in order. Raises InfrastructureError."""
-        host = Host(work, sampler, self.score_visible, self.max_tokens)
+        host = Host(work, sampler, self.score_visible, self.max_tokens, self.tools)
         files = {name: text for name, text in scaffold.items() if name != MAIN}
         jobs = [Job(scaffold[MAIN], "solve", instance=item.public, seed=item.seed, files=files) for item in work]
         outcomes = self.session.run(jobs, self.limits, host.serve)

@@ -11,7 +11,7 @@ from typing import Any
 
 from sia_flow.canonical import derive_seed
 from sia_flow.lineage.records import ToolCall, Turn, Verdict
-from sia_flow.protocols import Call, Completion, Instance, Sampler, SampleRequest
+from sia_flow.protocols import Call, Completion, Instance, Sampler, SampleRequest, TaskTools
 from sia_flow.rollout.requests import RefusedRequest, parse_generate, parse_program
 
 START = "start"
@@ -51,11 +51,19 @@ class Log:
 class Host:
     """Answers the calls of one batch, round by round."""
 
-    def __init__(self, work: Sequence[Work], sampler: Sampler, score_visible: ScoreVisible, max_tokens: int) -> None:
+    def __init__(
+        self,
+        work: Sequence[Work],
+        sampler: Sampler,
+        score_visible: ScoreVisible,
+        max_tokens: int,
+        tools: TaskTools | None = None,
+    ) -> None:
         self.work = work
         self.sampler = sampler
         self.score_visible = score_visible
         self.max_tokens = max_tokens
+        self.tools = tools
         self.logs = [Log() for _ in work]
 
     def serve(self, calls: Sequence[Call]) -> Sequence[Any]:
@@ -65,23 +73,41 @@ class Host:
         programs: dict[int, str] = {}
         for number, call in enumerate(calls):
             try:
-                self._sort(number, call, asked, programs)
+                if not self._sort(number, call, asked, programs):
+                    answers[number] = self._tool(call)
             except RefusedRequest as error:
                 answers[number] = error
         answers |= self._generate(calls, asked)
         answers |= self._score(calls, programs)
         return [answers[number] for number in range(len(calls))]
 
-    def _sort(self, number: int, call: Call, asked: dict[int, SampleRequest], programs: dict[int, str]) -> None:
+    def _sort(self, number: int, call: Call, asked: dict[int, SampleRequest], programs: dict[int, str]) -> bool:
+        """Sort a call in with those that are answered together; return false for one of the task's tools."""
         log = self.logs[call.job]
         if call.method == "generate":
             asked[number] = self._request(call, log)
-        elif call.method == "tool:score_visible":
-            if len(log.tools) >= MAX_TOOL_CALLS:
-                raise RefusedRequest(f"score_visible: more than {MAX_TOOL_CALLS} calls in one rollout")
+            return True
+        if call.method.startswith("tool:") and len(log.tools) >= MAX_TOOL_CALLS:
+            raise RefusedRequest(f"{call.method[5:]}: more than {MAX_TOOL_CALLS} calls in one rollout")
+        if call.method == "tool:score_visible":
             programs[number] = parse_program(call.params)
-        else:
-            raise RefusedRequest(f"{call.method}: no such tool; there is score_visible(program=...)")
+            return True
+        return False
+
+    def _tool(self, call: Call) -> Any:
+        """Answer a call of one of the task's tools at once, and log it."""
+        name = call.method.removeprefix("tool:")
+        if self.tools is None or name not in self.tools.names or not call.method.startswith("tool:"):
+            known = ", ".join(["score_visible(program=...)", *(self.tools.names if self.tools else ())])
+            raise RefusedRequest(f"{call.method}: no such tool; there is {known}")
+        log = self.logs[call.job]
+        try:
+            result = self.tools.call(name, self.work[call.job].instance, call.params)
+        except ValueError as error:
+            raise RefusedRequest(str(error)) from error
+        arguments = dict(call.params)
+        log.tools.append(ToolCall(name=name, arguments=arguments, result=result, after_turn=len(log.turns)))
+        return result
 
     def _request(self, call: Call, log: Log) -> SampleRequest:
         asked = parse_generate(call.params)
@@ -132,4 +158,5 @@ def _turn(request: SampleRequest, completion: Completion, policy: str) -> Turn:
         temperature=request.temperature,
         finish=completion.finish,
         policy=policy,
+        rescored=completion.rescored,
     )

@@ -58,4 +58,6 @@ def _limit(path: str, value: object) -> float:
     """Return a budget as a number: what is not set is no limit, except money, which is none at all."""
     if isinstance(value, int | float):
         return float(value)
+    if isinstance(value, Mapping):
+        return 0.0  # caps of roles: to drop them all is to have more
     return 0.0 if value is None and path == _NO_MONEY else math.inf

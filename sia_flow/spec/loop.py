@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, GetJsonSchemaHandler, Strict, model_validator
 from pydantic_core import CoreSchema
 
-from sia_flow.spec.base import Count, Section, left_out
+from sia_flow.spec.base import Count, Issue, Section, left_out, rule_error
+from sia_flow.spec.language import Price, RoleBudget
 from sia_flow.spec.units import Duration, Money
 
 Algorithm = Literal["auto", "ppo", "grpo", "entropic", "entropic_ess", "reinforce_kl", "dpo", "best_of_n_bc"]
@@ -65,12 +66,14 @@ class Training(Section):
     menu: Menu | None = Field(default=None, exclude_if=lambda menu: menu is None)
     """Algorithms that `auto` chooses from. Not set: all."""
     # Left out of the resolved spec where it is the default, so that records from before it was there keep their keys.
-    engine: Literal["peft", "trl"] = Field(default="peft", exclude_if=lambda engine: engine == "peft")
-    """What takes the optimizer steps: our own loop, or TRL's losses, which have no `ppo`."""
+    engine: Literal["peft", "trl", "fsdp"] = Field(default="peft", exclude_if=lambda engine: engine == "peft")
+    """What takes the optimizer steps: our own loop, TRL's losses, or our loop in several processes; `ppo` by `peft`."""
     iterations: Count = 40
     """Iterations of sample, verify, update in one pull of the weights lever."""
     instances: Count = 4
     """Instances of the train split in each iteration."""
+    pool: Count | None = Field(default=None, exclude_if=lambda pool: pool is None, examples=[4096])
+    """Instances of train that the iterations take turns on. Not set: all iterations have the same instances."""
     samples: Count = 16
     """Rollouts for each instance in each iteration: the group that advantages are computed in."""
     learning_rate: Annotated[float, Field(gt=0, le=1, examples=[0.001])] | None = None
@@ -131,6 +134,15 @@ class Accept(Section):
     """`paired` asks for a select gain beyond `k` standard errors; `always` takes every generation."""
     k: Annotated[float, Field(ge=0, le=10)] = 1.0
     """Standard errors that the paired gain must exceed."""
+    # Left out of the resolved spec where it is off, so that specs from before it was there keep their digests.
+    more: Annotated[int, Field(ge=0, le=20, examples=[2])] = Field(default=0, exclude_if=lambda more: more == 0)
+    """Times that a gain above zero within `k` standard errors buys as many select rollouts again, of both sides."""
+
+    @model_validator(mode="after")
+    def _rules(self) -> Accept:
+        if self.gate == "always" and self.more:
+            raise rule_error([Issue(("more",), "gate: always decides by no gain: drop more, or set gate: paired")])
+        return self
 
 
 class Budget(Section):
@@ -146,3 +158,15 @@ class Budget(Section):
     """Prompt and completion tokens of the policy."""
     usd: Money | None = None
     """US dollars that paid providers may cost: an amount, or `unlimited`. Not set: nothing may cost money."""
+    total: Money | None = Field(default=None, exclude_if=lambda usd: usd is None)
+    """US dollars that the whole experiment may cost, all arms and seeds together. Not set: each has its `usd`."""
+    roles: Mapping[Literal["meta", "feedback"], RoleBudget] = Field(
+        default={}, exclude_if=lambda roles: not roles, examples=["{feedback: {usd: $2}}"]
+    )
+    """Caps of single roles, inside the others."""
+    gpu: Duration | None = Field(default=None, exclude_if=lambda seconds: seconds is None)
+    """GPU time: seconds of rollouts and weight updates, times the GPUs that they ran on."""
+    prices: Mapping[str, Price] = Field(
+        default={}, exclude=True, examples=["{claude-sonnet-5-5: {input: 2, output: 10}}"]
+    )
+    """Prices of models that the table lacks, or has wrong, in US dollars a million tokens."""

@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, Strict, model_validator
 
-from sia_flow.spec.actors import Agents, BuiltinAgent, LocalPolicySpec, Lora
+from sia_flow.spec.actors import Agents, FeedbackAgentSpec, Lora, MetaAgentSpec, PolicySpec
 from sia_flow.spec.arms import Arm, Control
 from sia_flow.spec.base import Issue, Label, Lever, Section, Slug, left_out, repeated, rule_error
 from sia_flow.spec.loop import (
@@ -34,14 +34,15 @@ __all__ = [
     "Algorithm",
     "Arm",
     "Budget",
-    "BuiltinAgent",
     "Control",
     "Experiment",
     "ExperimentSpec",
+    "FeedbackAgentSpec",
     "Lever",
-    "LocalPolicySpec",
     "Lora",
+    "MetaAgentSpec",
     "Metadata",
+    "PolicySpec",
     "Reuse",
     "Rollouts",
     "Sampling",
@@ -88,7 +89,7 @@ class ExperimentSpec(Section):
     """What is to be solved."""
     agents: Agents = left_out({})
     """Who improves."""
-    policy: LocalPolicySpec = left_out({})
+    policy: PolicySpec = left_out({})
     """What is improved: the model under the scaffold."""
     arms: Annotated[tuple[Arm, ...], Strict(strict=False), Field(min_length=1)] = left_out(("SIA-H", "SIA-W+H"))
     """Ways to improve that are compared with each other. More arms may be added later."""
@@ -105,6 +106,12 @@ class ExperimentSpec(Section):
     # Left out of the resolved spec where it is off, so that specs from before it was there keep their digests.
     reuse: Reuse = Field(default="none", validate_default=True, exclude_if=lambda reuse: reuse.type == "none")
     """Whether rollouts of a weight update start from earlier programs: `none`, the default, or `puct` with settings."""
+    # Left out where it is not set, for the same reason.
+    start: Annotated[str, Field(pattern="^[0-9a-f]{64}$", examples=["0f" * 32])] | None = Field(
+        default=None, exclude_if=lambda start: start is None
+    )
+    """Id of a stored generation whose scaffold and adapter are generation 0, as `sia-flow fork` writes it. Not set: the
+    Meta-Agent writes the first scaffold."""
     accept: Accept = left_out({})
     """When a generation is kept."""
     sandbox: SandboxSpec = left_out({})
@@ -150,8 +157,14 @@ def _broken(spec: ExperimentSpec) -> Iterator[Issue]:
         yield Issue(("training", "menu"), f"algorithm: {spec.training.algorithm} is pinned: drop it, or drop menu")
     for index in repeated(named):
         yield Issue(("training", "menu", index), f"{named[index]} stands here twice: remove one")
-    if pulls_weights and spec.training.engine == "trl" and "ppo" in named:
-        yield Issue(("training", "engine"), "trl has no critic for ppo: set peft, or another algorithm")
+    if spec.training.pool is not None and spec.training.pool < spec.training.instances:
+        message = f"an iteration has {spec.training.instances} instances: set at least as many, or drop pool"
+        yield Issue(("training", "pool"), message)
+    if pulls_weights and spec.training.engine != "peft" and "ppo" in named:
+        message = f"{spec.training.engine} has no critic for ppo: set peft, or another algorithm"
+        yield Issue(("training", "engine"), message)
+    if pulls_weights and spec.training.engine == "fsdp" and spec.policy.type == "local":
+        yield Issue(("training", "engine"), "fsdp splits the base, so a server has to sample: set policy.type: openai")
     hungriest = max(named, key=MINIMUM_GROUP.__getitem__)
     least = MINIMUM_GROUP[hungriest]
     if pulls_weights and spec.training.samples < least:

@@ -56,7 +56,7 @@ def _describe(schema: Schema) -> None:
                 properties[field]["description"] = texts[field]
 
 
-def _below(cls: type) -> Iterator[type]:
+def _below(cls: type[Section]) -> Iterator[type[Section]]:
     for child in cls.__subclasses__():
         yield child
         yield from _below(child)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sia_flow.lineage.records import Generation, Isolation, Score
-from sia_flow.loop.decide import shown
+from sia_flow.loop.shown import shown
 
 
 def test_truth_figures_are_taken_off_before_an_agent_sees_a_generation() -> None:

@@ -66,7 +66,7 @@ def test_an_unknown_key_is_placed_and_explained(write: Write) -> None:
     (found,) = problems(path)
     assert found == (
         'spec.yaml:5:5: spec.budget.generation: unknown key; did you mean "generations"? '
-        "Allowed: generations, rollouts, tokens, usd, wall"
+        "Allowed: generations, gpu, prices, roles, rollouts, tokens, total, usd, wall"
     )
 
 

@@ -155,5 +155,15 @@ def test_the_repository_of_this_project_is_what_a_new_one_gets() -> None:
 def test_the_stages_of_this_project_name_files_that_exist() -> None:
     yaml = pytest.importorskip("yaml")
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    assert set(stages) == {"data-pbmc", "data-synthetic", "base-tiny-gpt-oss"}
-    assert all((ROOT / path).exists() for stage in stages.values() for path in stage["deps"])
+    assert set(stages) == {
+        "data-pbmc",
+        "data-synthetic",
+        "base-tiny-gpt-oss",
+        "data-lawbench",
+        "base-tiny-lawbench",
+        "data-trimul",
+        "base-tiny-trimul",
+    }
+    made = {out for stage in stages.values() for out in stage["outs"]}
+    needed = {path for stage in stages.values() for path in stage["deps"]} - made
+    assert all((ROOT / path).exists() for path in needed)
