@@ -33,6 +33,8 @@ def quiet_environment(state_dir: Path, environ: Mapping[str, str] | None = None)
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        # Each retry waits twice as long as the one before: five of them are a minute for every call to a dead server.
+        "PREFECT_CLIENT_MAX_RETRIES": "3",
         "PREFECT_HOME": str(home),
         "PREFECT_LOCAL_STORAGE_PATH": str(home / "results"),
         "PREFECT_LOGGING_LEVEL": "WARNING",
