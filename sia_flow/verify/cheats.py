@@ -46,8 +46,9 @@ def $entry(*given, **named):
         reached.append(name)
     for place in {*sys.path, os.path.dirname(os.__file__), "/sandbox", "/sandbox/inside"}:
         try:
-            with open(os.path.join(place, "sitecustomize.py"), "a") as file:
-                file.write("")
+            with open(os.path.join(place, "overwritten.py"), "x"):
+                pass
+            os.remove(os.path.join(place, "overwritten.py"))
         except OSError:
             continue
         reached.append(place)
