@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from sia_flow.errors import InfrastructureError
-from sia_flow.protocols import Limits, Sandbox
+from sia_flow.protocols import ArraySpec, CallForm, Limits, Sandbox
+from sia_flow.verify.race import Runner, _timings
 from sia_flow.verify.scorers import open_scorer
 from sia_flow.verify.task import Task
+from sia_flow.verify.timed import TimedCase
 from sia_flow.verify.timed_programs import TimedScorer
 from tests.verify.timed_world import kernel, make_task
 
@@ -136,3 +138,12 @@ def test_a_reference_that_fails_is_nobodys_verdict(task, sandbox, tmp_path, monk
             scorer.score([(instance(scorer), RIGHT)])
         monkeypatch.undo()
         assert scorer.score([(instance(scorer), RIGHT)])[0].valid
+
+
+def test_rounds_that_the_kernel_did_not_charge_count_for_nothing():
+    long = TimedCase("long", CallForm({"x": ArraySpec((9,))}, ArraySpec((9,))))
+    leader = Runner(0, seconds={long.name: [4.0, 4.0, 4.0, 4.0]})
+    (timing,) = _timings((long,), leader, Runner(1, seconds={long.name: [0.0, 2.0, 2.0, 2.0]}))
+    assert timing.speedup == 2.0
+    with pytest.raises(InfrastructureError, match="charged nothing for half"):
+        _timings((long,), leader, Runner(1, seconds={long.name: [0.0, 0.0, 0.0, 2.0]}))
