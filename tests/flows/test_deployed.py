@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import socket
-import urllib.request
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from sia_flow.errors import InfrastructureError
@@ -26,21 +27,40 @@ LONG = OFTEN.replace("small", "long").replace("[SIA-H]", "[{name: W, levers: [we
 LONG = LONG.replace("iterations: 2", "iterations: 60")
 
 
+class Patient(httpx.HTTPTransport):
+    """Asks again, as Prefect's own client does, where the server is busy writing and answers 503."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        for _ in range(60):
+            reply = super().handle_request(request)
+            if reply.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                return reply
+            reply.close()
+            time.sleep(0.5)
+        return super().handle_request(request)
+
+
 class Api:
     """The server's HTTP interface, as its pages use it."""
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self._client = httpx.Client(base_url=url, timeout=60, transport=Patient())
 
     def post(self, path: str, body: Any) -> Any:
-        data, kind = json.dumps(body).encode(), {"Content-Type": "application/json"}
-        with urllib.request.urlopen(urllib.request.Request(f"{self.url}{path}", data, kind), timeout=60) as reply:
-            return json.load(reply)
+        reply = self._client.post(path, json=body)
+        reply.raise_for_status()
+        return reply.json()
 
     def runs(self, deployment: str) -> list[dict[str, Any]]:
         """Return the runs of a deployment, its sub-flows left out."""
         chosen = {"deployments": {"name": {"any_": [deployment]}}, "limit": 200}
         return list(self.post("/flow_runs/filter", chosen))
+
+    def told(self) -> str:
+        """Return what every run is doing, for a failure's message."""
+        runs = self.post("/flow_runs/filter", {"limit": 200})
+        return "\n".join(f"{run['name']}: {run['state']['name']} {run['state']['message'] or ''}" for run in runs)
 
     def states(self, deployment: str) -> Counter[str]:
         return Counter(run["state"]["type"] for run in self.runs(deployment))
@@ -100,7 +120,7 @@ def test_deploying_again_changes_nothing_and_loses_nothing(root: Path, api: Api)
     specs = [f"specs/{name}.yaml" for name in names]
     made = json.loads(call(root, "deploy", *specs, "--runs", "2", "--json"))
     assert made == json.loads(call(root, "deploy", *specs, "--runs", "2", "--json"))
-    until(lambda: all(len(api.runs(name)) >= 3 for name in names), 90)
+    until(lambda: all(len(api.runs(name)) >= 3 for name in names), 240, 0.5, api.told)
     for name in names:
         times = [run["expected_start_time"] for run in api.runs(name)]
         assert len(times) == len(set(times))
@@ -119,7 +139,7 @@ def test_a_scheduled_run_comes_and_ends_in_the_records_of_apply(
 ) -> None:
     text = call(root, "deploy", "specs/small.yaml")
     assert text.startswith("sia-flow/small: every 15 s\n")
-    until(lambda: api.states("small")["COMPLETED"] >= 2, 280)
+    until(lambda: api.states("small")["COMPLETED"] >= 2, 600, 0.5, api.told)
     # Without its schedule, so that no further run takes the processor from what comes next.
     (root / "specs/small.yaml").write_text(SPEC)
     call(root, "deploy", "specs/small.yaml")
@@ -137,11 +157,11 @@ def test_a_run_cancelled_in_the_ui_ends_cleanly_and_goes_on(root: Path, api: Api
     found = api.deployment("long")
     asked = {"parameters": {**found["parameters"], **form}, "state": {"type": "SCHEDULED"}}
     run = api.post(f"/deployments/{found['id']}/create_flow_run", asked)
-    until(lambda: any(e["step"] == "train-LoRA" for e in journal(root)), 200)
+    until(lambda: any(e["step"] == "train-LoRA" for e in journal(root)), 600, 0.1, api.told)
     cancelling = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
     assert api.post(f"/flow_runs/{run['id']}/set_state", cancelling)["status"] == "ACCEPT"
-    until(lambda: api.states("long")["CANCELLED"] == 1, 120)
-    until(lambda: call(root, "status", "long").startswith("long: stopped"), 30)
+    until(lambda: api.states("long")["CANCELLED"] == 1, 300, 0.5, api.told)
+    until(lambda: call(root, "status", "long").startswith("long: stopped"), 90, 0.5, api.told)
     steps = api.post("/task_runs/filter", {"limit": 200, "task_runs": {"name": {"like_": "train-LoRA"}}})
     assert [task["state"]["type"] for task in steps] == ["CANCELLED"]
     (result,) = run_here(root / "specs/long.yaml", "budget.generations=1", "training.samples=4")

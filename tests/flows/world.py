@@ -121,12 +121,12 @@ def end(process: subprocess.Popen[str]) -> None:
         process.wait()
 
 
-def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
-    """Wait until the condition holds; return what it gave."""
+def until(condition: Callable[[], Any], seconds: float = 60.0, every: float = 0.01, what: Any = "") -> Any:
+    """Wait until the condition holds, asked each `every` seconds; return what it gave. `what` tells of a failure."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.01)
+        assert time.monotonic() < deadline, f"did not happen in time {what() if callable(what) else what}"
+        time.sleep(every)
     return found
 
 
