@@ -62,7 +62,7 @@ def experiment(spec: str, overrides: list[str] | None = None, index: int = 0) ->
     project = Project.find(Path(spec))
     chosen = load_experiments(Path(spec), overrides or [])[index]
     session = SESSION.get() or Session()
-    watcher = Several(session.watcher, PrefectArtifacts(chosen.metadata.name))
+    watcher = Several(session.watcher, PrefectArtifacts(Store(project.store), chosen.metadata.name))
     try:
         with (
             terminates(session.stop),

@@ -20,7 +20,7 @@ from prefect.states import Cancelled, Completed
 from sia_flow.errors import InfrastructureError, Interrupted
 from sia_flow.lineage.records import Generation
 from sia_flow.lineage.results import ArmResult
-from sia_flow.lineage.store import StepRecord
+from sia_flow.lineage.store import StepRecord, Store
 from sia_flow.loop.events import Silent
 from sia_flow.loop.lab import Lab
 from sia_flow.loop.prepared import Prepared, execute
@@ -94,13 +94,15 @@ def _is_infrastructure(_task: Any, _run: Any, state: State[Any]) -> bool:
 class PrefectArtifacts(Silent):
     """Writes a decision report for each generation into the Prefect UI."""
 
-    def __init__(self, experiment: str) -> None:
+    def __init__(self, store: Store, experiment: str) -> None:
+        self.store = store
         self.experiment = experiment
 
     def generation(self, arm: str, generation: Generation) -> None:
         """Publish the generation's report as a Markdown artifact of the running flow."""
         key = artifact_key(self.experiment, arm, f"seed-{generation.seed}", f"gen-{generation.index}")
-        create_markdown_artifact(decision_report(arm, generation), key=key, description=generation.verdict)
+        report = decision_report(arm, generation, first=self.store.first(generation))
+        create_markdown_artifact(report, key=key, description=generation.verdict)
         get_run_logger().info(
             "%s seed %d gen %d: select %.4f +- %.4f, %s",
             *(arm, generation.seed, generation.index, generation.select.mean, generation.select.se),

@@ -151,7 +151,7 @@ def generation_line(arm: str, generation: Generation) -> str:
         f"guard {guard}" if guard else "",
         f"{generation.spend.rollouts} rollouts",
         mark,
-        _short(decision.reason if decision else "the Meta-Agent's first scaffold"),
+        _short(decision.reason if decision else generation.origin),
     ]
     return "  ".join(part for part in parts if part)
 

@@ -79,7 +79,8 @@ def _show_generation(store: Store, found: Found, generation: Generation, answers
 
     _say(f"{found.label}  {generation.id}")
     arm = found.head.arm if found.head else "generation"
-    _say(decision_report(arm, generation, scaffold_diff(store, generation)))
+    report = decision_report(arm, generation, scaffold_diff(store, generation), store.first(generation))
+    _say(report)
     for reward, text in best_answers(store, generation, answers):
         _say(f"--- answer with reward {reward:.4f}\n{text}")
 

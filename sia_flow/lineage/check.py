@@ -17,7 +17,7 @@ from sia_flow.canonical import digest_bytes
 from sia_flow.errors import StoreError
 from sia_flow.lineage.heads import Head
 from sia_flow.lineage.objects import is_object_id
-from sia_flow.lineage.records import Generation, Record
+from sia_flow.lineage.records import FORK, Generation, Record
 from sia_flow.lineage.results import ArmResult
 from sia_flow.lineage.seals import read_seals
 from sia_flow.lineage.store import Step, StepRecord, Store
@@ -25,8 +25,6 @@ from sia_flow.lineage.store import Step, StepRecord, Store
 Remedy = Literal["remove", "set aside", "cut", "none"]
 """What mends it: the file goes, or is kept out of the way, or a head is cut to what is there; or nothing can."""
 AnyRecord = TypeVar("AnyRecord", bound=Record)
-FORK = "fork of"
-"""Among a generation's steps: names the generation that it was forked from, no step."""
 
 
 @dataclass(frozen=True, slots=True)

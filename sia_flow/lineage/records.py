@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 Lever = Literal["harness", "weights"]
 Pull = Literal["harness", "weights", "both", "stop"]
 Split = Literal["train", "select", "sealed"]
+FORK = "fork of"
+"""Among a generation's steps: names the generation that it was forked from, no step."""
 
 
 class Record(BaseModel):
@@ -232,3 +234,9 @@ class Generation(Record):
     """Object id of the train trajectories with their verdicts, JSON lines."""
     steps: Mapping[str, str] = Field(default_factory=dict)
     """Step name -> key of the step record."""
+
+    @property
+    def origin(self) -> str:
+        """How a generation that no decision made came about, in words."""
+        start = self.steps.get(FORK)
+        return f"forked from generation {start[:12]}" if start else "the Meta-Agent's first scaffold"

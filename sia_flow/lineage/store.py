@@ -142,6 +142,12 @@ class Store:
             raise StoreError(f"generation {generation_id} is not in the store {self.root}")
         return record
 
+    def first(self, generation: Generation) -> Generation:
+        """Return generation 0 of a generation's line."""
+        while generation.parent is not None:
+            generation = self.generation(generation.parent)
+        return generation
+
     def generations(self) -> Iterator[Generation]:
         """Yield every stored generation, in the order of the ids."""
         for path in sorted((self.root / "generations").glob("[!.]*.json")):

@@ -6,7 +6,7 @@ Invariant: what is forked is measured anew under the fork's own settings; where 
 from __future__ import annotations
 
 from sia_flow.errors import SpecError, StoreError
-from sia_flow.lineage.records import Spend
+from sia_flow.lineage.records import FORK, Spend
 from sia_flow.loop.arm import Made
 from sia_flow.loop.evaluate import Agent
 from sia_flow.loop.lab import Lab
@@ -26,4 +26,4 @@ def forked(lab: Lab, generation_id: str) -> Made:
             f"spec.start: the adapter of generation {generation_id[:12]} was trained on the base "
             f"{generation.base[:12]}, not on {lab.inputs['base'][:12]}: set policy.base to that one"
         )
-    return Made(Agent(generation.scaffold, generation.adapter), None, Spend(), {"fork of": generation.id})
+    return Made(Agent(generation.scaffold, generation.adapter), None, Spend(), {FORK: generation.id})

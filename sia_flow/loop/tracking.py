@@ -58,7 +58,7 @@ class Tracking(Silent):
                 generation=generation,
                 scaffold_files=objects.get_sources(generation.scaffold),
                 diff=self.view.diff(generation),
-                report=decision_report(arm, generation, first=self.view.first(generation)),
+                report=decision_report(arm, generation, first=self.view.store.first(generation)),
                 adapter_dir=folder / "adapter" if generation.adapter else None,
                 trajectories=load_lines(objects.get_bytes(generation.trajectories), Trajectory),
                 verdicts=load_lines(objects.get_bytes(verdicts.outputs["verdicts"]), Verdict) if verdicts else (),

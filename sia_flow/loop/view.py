@@ -34,7 +34,7 @@ class FolderView(Silent):
         folder = self.folder(arm, generation.seed) / f"gen-{generation.index}"
         objects = self.store.objects
         objects.checkout(generation.scaffold, folder / "scaffold")
-        self._write(folder / "decision.md", decision_report(arm, generation, first=self.first(generation)))
+        self._write(folder / "decision.md", decision_report(arm, generation, first=self.store.first(generation)))
         self._write(folder / "scaffold.diff", self.diff(generation))
         self._write(folder / "scores.json", _scores(generation))
         self._write(folder / "trajectories.jsonl", objects.get_text(generation.trajectories))
@@ -60,12 +60,6 @@ class FolderView(Silent):
         parent = self.store.generation(generation.parent)
         objects = self.store.objects
         return unified_diff(objects.get_sources(parent.scaffold), objects.get_sources(generation.scaffold))
-
-    def first(self, generation: Generation) -> Generation:
-        """Return generation 0 of a generation's line."""
-        while generation.parent is not None:
-            generation = self.store.generation(generation.parent)
-        return generation
 
     def arm_ended(self, result: ArmResult) -> None:
         """Write the arm's result, its best program, and its final agent as a published checkpoint."""

@@ -55,7 +55,7 @@ def table(rows: Sequence[dict[str, str]]) -> str:
 
 def _decision(decision: Decision | None, generation: Generation) -> str:
     if decision is None:
-        return "The Meta-Agent's first scaffold on the base model."
+        return f"{generation.origin[0].upper()}{generation.origin[1:]}."
     lines = [f"## Decision: {decision.lever}", plain(decision.reason)]
     if decision.weights:
         plan = decision.weights

@@ -39,8 +39,7 @@ def entry(source: Source, run: Run, generation: Generation, allowance: int) -> H
 
 def _decision(decision: Decision | None, generation: Generation, size: int) -> Html:
     if decision is None:
-        start = generation.steps.get("fork of")
-        return tag("p", f"Forked from generation {start[:12]}." if start else "The Meta-Agent's first scaffold.")
+        return tag("p", f"{generation.origin[0].upper()}{generation.origin[1:]}.")
     rows = [("why", text(decision.reason, REASON))]
     if decision.weights is not None:
         plan = decision.weights
