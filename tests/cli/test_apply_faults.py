@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.flows.world import (
-    QUIET,
     ROOT,
     SPEC,
     done_steps,
@@ -156,26 +153,13 @@ def test_ctrl_c_ends_at_a_step_boundary_and_the_run_goes_on(
     assert (root / "runs/small/SIA-H/seed-0/result.json").exists()
 
 
-def limited(root: Path, size: int) -> tuple[int, str]:
-    """Apply in a process that may write files of at most `size` bytes: what a full disk does to large ones."""
-    done = subprocess.run(
-        [sys.executable, "-m", "sia_flow", *LOCAL],
-        cwd=root,
-        env={**os.environ, **QUIET, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": "sqlite:////dev/null/no"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
-    )
-    return done.returncode, done.stdout + done.stderr
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [600, 8000])
 def test_files_that_cannot_be_written_end_the_run_and_lose_nothing(root: Path, size: int) -> None:
-    code, text = limited(root, size)
-    assert code == 4, text[-2000:]
+    # A process that may write files of at most `size` bytes: what a full disk does to large ones.
+    process = start(*LOCAL, cwd=root, file_size=size, MLFLOW_TRACKING_URI="sqlite:////dev/null/no")
+    assert process.wait(240) == 4, output(process)[-2000:]
+    text = output(process)
     assert "cannot write" in text
     assert "Traceback" not in text
     before = records(root)

@@ -6,25 +6,23 @@ import contextlib
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from sia_flow.files import write_atomic
 from tests.flows.world import (
-    QUIET,
-    ROOT,
     descendants,
     done_steps,
     journal,
     make_project,
+    output,
     records,
     run_here,
+    start,
     survivors,
     until,
 )
@@ -43,57 +41,8 @@ spec:
 """
 
 
-WARM = """
-import os, sys
-import matplotlib.figure, mlflow.tracking, optuna, peft, torch, transformers
-from sia_flow.cli import main
-for line in sys.stdin:
-    child = os.fork()
-    if child == 0:
-        os.setsid()
-        os.dup2(os.open(line.strip() + "/log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
-        os.dup2(1, 2)
-        os.chdir(line.strip())
-        sys.argv = ["sia-flow", "apply", "specs/small.yaml", "--engine", "local"]
-        main.main()
-    print(child, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-
-
-class Applies:
-    """Runs one `apply` after the other, each a process of its own, forked from one that has its imports done."""
-
-    def __init__(self) -> None:
-        # No tracker: its first start costs seconds that would only be killed.
-        environ = {**os.environ, **QUIET, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": "sqlite:////dev/null/no"}
-        self.warm = subprocess.Popen(
-            [sys.executable, "-c", WARM], env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def start(self, root: Path) -> int:
-        """Start one; return its process id."""
-        assert self.warm.stdin is not None
-        assert self.warm.stdout is not None
-        self.warm.stdin.write(f"{root}\n")
-        self.warm.stdin.flush()
-        return int(self.warm.stdout.readline())
-
-    def code(self) -> int:
-        """Wait for its end; return its exit code."""
-        assert self.warm.stdout is not None
-        return int(self.warm.stdout.readline())
-
-    def close(self) -> None:
-        self.warm.kill()
-        self.warm.communicate()
-
-
-@pytest.fixture
-def applies() -> Iterator[Applies]:
-    opened = Applies()
-    yield opened
-    opened.close()
+# No tracker: its first start costs seconds that would only be killed.
+UNTRACKED = "sqlite:////dev/null/no"
 
 
 def kill(pid: int, moment: Callable[[], object]) -> set[tuple[int, str]]:
@@ -130,7 +79,7 @@ def moments(root: Path, seed: int) -> Callable[[int], Callable[[], object]]:
 
 
 @pytest.mark.slow
-def test_killed_at_any_point_a_run_ends_with_the_same_records(tmp_path: Path, applies: Applies) -> None:
+def test_killed_at_any_point_a_run_ends_with_the_same_records(tmp_path: Path) -> None:
     whole = make_project(tmp_path / "whole", SPEC)
     run_here(whole)
     expected = records(whole.parents[1])
@@ -140,10 +89,10 @@ def test_killed_at_any_point_a_run_ends_with_the_same_records(tmp_path: Path, ap
         nth = moments(root, round_)
         code = 1
         while code != 0:
-            pid = applies.start(root)
-            left = kill(pid, nth(kills)) if kills < KILLS else set()
-            code = applies.code()
-            assert code in (0, -signal.SIGKILL), (root / "log").read_text()[-2000:]
+            process = start("apply", "specs/small.yaml", "--engine", "local", cwd=root, MLFLOW_TRACKING_URI=UNTRACKED)
+            left = kill(process.pid, nth(kills)) if kills < KILLS else set()
+            code = process.wait()
+            assert code in (0, -signal.SIGKILL), output(process)[-2000:]
             assert left == set()
             kills += code != 0
             last = journal(root)[-1:] or [{}]

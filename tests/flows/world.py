@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.flows.warm import ROOT, Process, start
+
 SPEC = """metadata: {name: small}
 spec:
   task: {name: denoise, mode: sia}
@@ -30,7 +29,6 @@ spec:
   accept: {gate: always}
   budget: {generations: 1}
 """
-QUIET = {"OMP_NUM_THREADS": "1", "COLUMNS": "200", "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 @cache
@@ -80,27 +78,10 @@ def run_here(spec: Path, *overrides: str, **parts: Any) -> list[Any]:
     return run_experiment(experiment, spec.parents[1], **parts)
 
 
-def start(*arguments: str, cwd: Path, **environment: str) -> subprocess.Popen[str]:
-    """Start the command line in a process group of its own; its output goes to files, never to a full pipe."""
-    log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process object
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sia_flow", *arguments],
-        cwd=cwd,
-        env={**os.environ, **QUIET, "PYTHONPATH": str(ROOT), **environment},
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    process.log = log  # type: ignore[attr-defined]
-    return process
-
-
-def output(process: subprocess.Popen[str]) -> str:
+def output(process: Process) -> str:
     """Return what a started process has written so far."""
-    log = process.log  # type: ignore[attr-defined]
-    log.seek(0)
-    return str(log.read())
+    process.log.seek(0)
+    return process.log.read()
 
 
 def sia_flow(*arguments: str, cwd: Path, code: int = 0, **environment: str) -> str:
@@ -114,7 +95,7 @@ def sia_flow(*arguments: str, cwd: Path, code: int = 0, **environment: str) -> s
     return output(process)
 
 
-def end(process: subprocess.Popen[str]) -> None:
+def end(process: Process) -> None:
     """Kill what is left of a started process."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
