@@ -131,9 +131,6 @@ def _run(request: Request, console: Console, server: PrefectServer | None, *, as
 def run_with_prefect(request: Request, server: PrefectServer, watcher: Watcher, stop: Stop) -> None:
     """Run the experiment's flow. A server that does not start, or goes away, costs a warning: the steps run here."""
     os.environ.update({"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", **server.variables()})
-    if server.private:
-        # Each call to a dead server waits for all its retries: the usual five would hold a run up for minutes.
-        os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "2")
     try:
         os.environ["PREFECT_API_URL"] = server.reach()
     except (InfrastructureError, OSError) as error:
@@ -148,13 +145,37 @@ def run_with_prefect(request: Request, server: PrefectServer, watcher: Watcher, 
     session = Session(watcher, stop)
     SESSION.set(session)
     try:
-        ended = experiment(str(request.spec), list(request.overrides), request.index, return_state=True)
+        with _no_patience_with_the_dead(server):
+            ended = experiment(str(request.spec), list(request.overrides), request.index, return_state=True)
         if session.stopped is None and not ended.is_completed():
             ended.result()
     except (httpx.HTTPError, PrefectException, ConnectionError) as error:
         watcher.warning(f"the Prefect server went away ({type(error).__name__}); the run goes on without it")
     if session.stopped is not None:
         raise session.stopped
+
+
+@contextmanager
+def _no_patience_with_the_dead(server: PrefectServer) -> Iterator[None]:
+    """Let Prefect's client give up at once when the private server has ended: each call would wait for its retries."""
+    from prefect.settings import get_current_settings
+
+    settings, over = get_current_settings().client, threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.2):
+            if not server.running:
+                settings.max_retries = 0
+                return
+
+    before = settings.max_retries
+    if server.private:
+        threading.Thread(target=look, name="server's end", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+        settings.max_retries = before
 
 
 @contextmanager
