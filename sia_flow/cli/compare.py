@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -15,7 +15,28 @@ from sia_flow.cli.apply import WIDTH
 if TYPE_CHECKING:
     from sia_flow.lineage.results import ArmResult
     from sia_flow.plan.project import Project
+    from sia_flow.report.published import TaskFigures
     from sia_flow.spec.models import Experiment
+
+
+class Found(NamedTuple):
+    """One experiment that is compared."""
+
+    name: str
+    results: list[ArmResult]
+    wanted: int
+    """Arms times seeds."""
+    spec: dict[str, Any]
+    """Resolved, JSON; empty where nothing was kept."""
+    project: Project
+
+    @property
+    def theirs(self) -> tuple[str, TaskFigures] | None:
+        """What others published for its task, where its label asks for that."""
+        from sia_flow.report.published import published_for
+
+        task = self.spec["spec"]["task"]["name"] if self.spec else ""
+        return published_for(self.project.root, self.spec.get("metadata", {}), task)
 
 
 def command(
@@ -35,24 +56,33 @@ def command(
     complete = True
     by_file = Path(spec).suffix in (".yaml", ".yml", ".json") or Path(spec).is_file() or overrides
     found = _of_file(Path(spec), overrides or []) if by_file else _of_name(spec)
-    for name, results, wanted in found:
-        complete = complete and len(results) == wanted
+    for one in found:
+        complete = complete and len(one.results) == one.wanted
         if as_json:
-            rows = [result.model_dump(mode="json") for result in results]
-            typer.echo(json.dumps({"experiment": name, "arms": rows, "verdicts": _verdicts(results)}))
+            typer.echo(json.dumps(_json(one)))
         else:
-            _show(name, results)
+            _show(one)
     raise typer.Exit(0 if complete else 2)
 
 
-def _show(name: str, results: Sequence[ArmResult]) -> None:
+def _json(one: Found) -> dict[str, Any]:
+    rows = [result.model_dump(mode="json") for result in one.results]
+    found = {"experiment": one.name, "arms": rows, "verdicts": _verdicts(one.results)}
+    if one.theirs is None:
+        return found
+    title, theirs = one.theirs
+    return found | {"published": {"title": title, **theirs.model_dump(mode="json")}}
+
+
+def _show(one: Found) -> None:
     from rich.console import Console
 
     from sia_flow.cli.render import print_final
+    from sia_flow.report.published import caveats
 
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    print_final(console, f"{name}: all arms", results)
-    for words in _verdicts(results):
+    print_final(console, f"{one.name}: all arms", one.results, one.theirs[1] if one.theirs else None)
+    for words in (*(caveats(*one.theirs) if one.theirs else ()), *_verdicts(one.results)):
         console.print(words, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -62,11 +92,11 @@ def _verdicts(results: Sequence[ArmResult]) -> list[str]:
     return verdicts(results)
 
 
-def _of_name(name: str) -> Iterator[tuple[str, list[ArmResult], int]]:
+def _of_name(name: str) -> Iterator[Found]:
     """Yield the recorded results of an experiment and how many its last spec asks for."""
     from sia_flow.cli.lookup import of_experiment, open_store
 
-    _, store = open_store(None)
+    project, store = open_store(None)
     heads = of_experiment(store, name)
     results = [store.arm(head.result) for head in heads if head.result]
     wanted = {(head.arm, head.seed) for head in heads}
@@ -74,19 +104,21 @@ def _of_name(name: str) -> Iterator[tuple[str, list[ArmResult], int]]:
         if head.spec:
             inner = head.spec["spec"]
             wanted |= {(arm["name"], seed) for arm in inner["arms"] for seed in inner["seeds"]}
-    yield name, [result for result in results if result], len(wanted)
+    spec = next((dict(head.spec) for head in heads if head.spec), {})
+    yield Found(name, [result for result in results if result], len(wanted), spec, project)
 
 
-def _of_file(spec: Path, overrides: list[str]) -> Iterator[tuple[str, list[ArmResult], int]]:
+def _of_file(spec: Path, overrides: list[str]) -> Iterator[Found]:
     from sia_flow.plan.project import Project
-    from sia_flow.spec.load import load_experiments
+    from sia_flow.spec.load import load_experiments, resolved_json
 
     experiments = load_experiments(spec, overrides)
     project = Project.find(spec)
     for experiment in experiments:
         wanted = len(experiment.spec.arms) * len(experiment.spec.seeds)
         results = _recorded(project, experiment)
-        yield experiment.metadata.name, _planned(project, experiment) if results is None else results, wanted
+        results = _planned(project, experiment) if results is None else results
+        yield Found(experiment.metadata.name, results, wanted, resolved_json(experiment), project)
 
 
 def _recorded(project: Project, experiment: Experiment) -> list[ArmResult] | None:
