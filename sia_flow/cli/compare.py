@@ -132,7 +132,7 @@ def _recorded(project: Project, experiment: Experiment) -> list[ArmResult] | Non
     store, asked = Store(project.store), resolved_json(experiment)
     results = []
     for seed in experiment.spec.seeds:
-        for arm in sorted(experiment.spec.arms, key=lambda arm: arm.control == "best-of-n"):
+        for arm in sorted(experiment.spec.arms, key=lambda arm: arm.turn):
             head = read_head(store, experiment.metadata.name, arm.name, seed)
             result = store.arm(head.result) if head and head.result and _same(head.spec, asked) else None
             if result is None:
