@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sia_flow.lineage.results import ArmResult
     from sia_flow.plan.project import Project
     from sia_flow.report.published import TaskFigures
+    from sia_flow.report.spending import Price
     from sia_flow.spec.models import Experiment
 
 
@@ -29,6 +30,8 @@ class Found(NamedTuple):
     spec: dict[str, Any]
     """Resolved, JSON; empty where nothing was kept."""
     project: Project
+    experiment: Experiment | None = None
+    """Where a spec file was given."""
 
     @property
     def theirs(self) -> tuple[str, TaskFigures] | None:
@@ -38,18 +41,31 @@ class Found(NamedTuple):
         task = self.spec["spec"]["task"]["name"] if self.spec else ""
         return published_for(self.project.root, self.spec.get("metadata", {}), task)
 
+    @property
+    def price(self) -> Price | None:
+        """What a spend costs in dollars, agents and policy; none where the policy has no price in the spec."""
+        from sia_flow.loop.equal import dollars, policy_rate
+        from sia_flow.spec.models import ExperimentSpec
+
+        rate = policy_rate(ExperimentSpec.model_validate_json(json.dumps(self.spec["spec"]))) if self.spec else None
+        return (lambda spend: dollars(spend, rate)) if rate else None
+
 
 def command(
     spec: Annotated[str, typer.Argument(metavar="SPEC|NAME", help="A spec file, or an experiment's name.")],
     overrides: Annotated[list[str] | None, typer.Option("--set", help="Override a field: a.b=value.")] = None,
     *,
+    grid: Annotated[bool, typer.Option("--grid", help="Every scaffold on every adapter; says its cost first.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Measure what is missing of the grid, unasked.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
     """Compare the finished arms: a table, and for two arms the difference with its interval. Exit code 2 while an arm
     is missing.
 
     A name compares what is recorded; a spec file compares what it asks for, planned anew where the file has changed
-    since it was applied.
+    since it was applied. With --grid (a spec file alone) every scaffold of an arm that trained is measured on each of
+    its adapters, on select, and what the best pair loses when one part is swapped for its neighbour in the lineage;
+    what is missing runs after a yes, and is kept.
 
     Examples: sia-flow compare denoise; sia-flow compare specs/denoise.yaml --set 'spec.seeds=[4,5,6]'
     """
@@ -62,12 +78,16 @@ def command(
             typer.echo(json.dumps(_json(one)))
         else:
             _show(one)
+        if grid:
+            complete = _grid(one, yes=yes, as_json=as_json) and complete
     raise typer.Exit(0 if complete else 2)
 
 
 def _json(one: Found) -> dict[str, Any]:
     rows = [result.model_dump(mode="json") for result in one.results]
-    found = {"experiment": one.name, "arms": rows, "verdicts": _verdicts(one.results)}
+    found: dict[str, Any] = {"experiment": one.name, "arms": rows, "verdicts": _verdicts(one.results)}
+    if one.price is not None:
+        found["usd"] = {f"{r.arm} seed {r.seed}": one.price(r.spend) for r in one.results}
     if one.theirs is None:
         return found
     title, theirs = one.theirs
@@ -77,13 +97,25 @@ def _json(one: Found) -> dict[str, Any]:
 def _show(one: Found) -> None:
     from rich.console import Console
 
-    from sia_flow.cli.render import print_final
+    from sia_flow.cli.render import print_final, print_rows
     from sia_flow.report.published import caveats
+    from sia_flow.report.spending import spending_table, spending_words
 
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     print_final(console, f"{one.name}: all arms", one.results, one.theirs[1] if one.theirs else None)
-    for words in (*(caveats(*one.theirs) if one.theirs else ()), *_verdicts(one.results)):
+    print_rows(console, "score against spend, means over seeds", spending_table(one.results, one.price))
+    notes = [*(caveats(*one.theirs) if one.theirs else ()), *spending_words(one.results, one.price)]
+    for words in (*notes, *_verdicts(one.results)):
         console.print(words, markup=False, highlight=False, soft_wrap=True)
+
+
+def _grid(one: Found, *, yes: bool, as_json: bool) -> bool:
+    from sia_flow.cli.grid import run_grid
+    from sia_flow.errors import SpecError
+
+    if one.experiment is None:
+        raise SpecError(f"--grid runs what is missing, and so needs the spec file of {one.name}, not its name alone")
+    return run_grid(one.project, one.experiment, one.results, yes=yes, as_json=as_json)
 
 
 def _verdicts(results: Sequence[ArmResult]) -> list[str]:
@@ -118,7 +150,7 @@ def _of_file(spec: Path, overrides: list[str]) -> Iterator[Found]:
         wanted = len(experiment.spec.arms) * len(experiment.spec.seeds)
         results = _recorded(project, experiment)
         results = _planned(project, experiment) if results is None else results
-        yield Found(experiment.metadata.name, results, wanted, resolved_json(experiment), project)
+        yield Found(experiment.metadata.name, results, wanted, resolved_json(experiment), project, experiment)
 
 
 def _recorded(project: Project, experiment: Experiment) -> list[ArmResult] | None:

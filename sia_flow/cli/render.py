@@ -171,10 +171,14 @@ def _short(text: str, limit: int = 160) -> str:
 
 def print_final(console: Console, title: str, results: Sequence[ArmResult], theirs: TaskFigures | None = None) -> None:
     """Print the closing table: initial, each arm, controls and baselines, beside them what others published."""
-    rows = beside(final_table(results), theirs) if theirs else final_table(results)
+    print_rows(console, title, beside(final_table(results), theirs) if theirs else final_table(results))
+
+
+def print_rows(console: Console, title: str, rows: Sequence[Mapping[str, str]]) -> None:
+    """Print rows of equal columns as a table; the first column is text, the others are figures."""
     table = Table(title=title, title_justify="left")
-    for column in rows[0] if rows else ():
-        table.add_column(column, justify="left" if column == "agent" else "right")
+    for index, column in enumerate(rows[0] if rows else ()):
+        table.add_column(column, justify="right" if index else "left")
     for row in rows:
         table.add_row(*(escape(str(value)) for value in row.values()))
     console.print(table)
