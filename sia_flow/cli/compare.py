@@ -44,10 +44,16 @@ class Found(NamedTuple):
     @property
     def price(self) -> Price | None:
         """What a spend costs in dollars, agents and policy; none where the policy has no price in the spec."""
-        from sia_flow.loop.equal import dollars, policy_rate
-        from sia_flow.spec.models import ExperimentSpec
+        from pydantic import ValidationError
 
-        rate = policy_rate(ExperimentSpec.model_validate_json(json.dumps(self.spec["spec"]))) if self.spec else None
+        from sia_flow.loop.equal import dollars, policy_rate
+        from sia_flow.spec.models import Experiment
+
+        try:
+            rate = policy_rate(Experiment.model_validate_json(json.dumps(self.spec)).spec)
+        except ValidationError:
+            # Nothing was kept, or by a version that spelt it otherwise: what is recorded is compared all the same.
+            return None
         return (lambda spend: dollars(spend, rate)) if rate else None
 
 

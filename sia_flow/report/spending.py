@@ -54,7 +54,7 @@ def _row(name: str, results: Sequence[ArmResult], dearest: float, price: Price |
         "tokens": f"{tokens:,.0f}",
         "of the dearest": f"{tokens / dearest:.0%}" if dearest else DASH,
         "programs scored": f"{fmean(r.spend.verifications for r in results):,.0f}",
-        "dollars": f"{usd:,.2f}",
+        "dollars" if price else "agents' dollars": f"{usd:,.2f}",
     }
 
 

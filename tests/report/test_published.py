@@ -72,7 +72,7 @@ def test_the_paper_in_one_spec_names_three_tasks_that_have_published_figures() -
         assert theirs is not None
         assert {"initial", "SIA-H", "SIA-W+H"} == set(theirs[1].figures)
         assert len(theirs[1].differs) >= 3
-        assert {"SIA-H", "SIA-W", "SIA-W+H", "no-feedback"} <= {arm.name for arm in one.spec.arms}
+        assert {"SIA-H", "SIA-W", "SIA-W+H", "SIA-H-equal", "no-feedback-equal"} <= {arm.name for arm in one.spec.arms}
         # What is not said in the paper's spec is the task's own.
         task = alone[one.spec.task.name]
         assert (one.spec.training, one.spec.policy, one.spec.rollouts) == (task.training, task.policy, task.rollouts)

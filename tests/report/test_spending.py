@@ -21,7 +21,7 @@ def test_a_row_an_arm_means_over_seeds_and_the_share_of_the_dearest(result: Make
     results = [dear(result, "a", 0, 1000), dear(result, "a", 1, 3000), dear(result, "b", 0, 8000, usd=1.5)]
     first, second = spending_table(results)
     assert (first["arm"], first["tokens"], first["rollouts"], first["of the dearest"]) == ("a", "2,000", "200", "25%")
-    assert (second["of the dearest"], second["dollars"]) == ("100%", "1.50")
+    assert (second["of the dearest"], second["agents' dollars"]) == ("100%", "1.50")
     assert first["sealed"] == "0.2000 ± 0.0000"
     (line, unpriced) = spending_words(results)
     assert "4.0 times the tokens of the cheapest (a): not equal spend" in line
