@@ -178,7 +178,7 @@ def print_rows(console: Console, title: str, rows: Sequence[Mapping[str, str]]) 
     """Print rows of equal columns as a table; the first column is text, the others are figures."""
     table = Table(title=title, title_justify="left")
     for index, column in enumerate(rows[0] if rows else ()):
-        table.add_column(column, justify="right" if index else "left")
+        table.add_column(column, justify="right" if index else "left", overflow="fold")
     for row in rows:
         table.add_row(*(escape(str(value)) for value in row.values()))
     console.print(table)
