@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SPEC ?= specs/denoise.yaml
+DOCS_STAMP := $(VENV)/.docs-installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := true
 
-.PHONY: install demo test lint bench ui clean
+.PHONY: install demo test lint bench docs ui clean
 
 install: $(STAMP)
 
@@ -34,8 +35,17 @@ lint: $(STAMP)
 bench: $(STAMP)
 	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
+# The site's generator is no part of `make install`: only this target needs its twelve packages.
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/pip install -q --no-compile -c constraints.txt "$$(grep '^mkdocs-material==' constraints.txt)"
+	touch $(DOCS_STAMP)
+
+docs: $(DOCS_STAMP)
+	$(BIN)/pytest -n 0 tests/docs
+	$(BIN)/mkdocs build --strict
+
 ui: $(STAMP)
 	$(BIN)/sia-flow ui
 
 clean:
-	rm -rf .sia-flow runs mlruns/artifacts mlruns/mlflow.db*
+	rm -rf site .sia-flow runs mlruns/artifacts mlruns/mlflow.db*

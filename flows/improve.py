@@ -13,6 +13,7 @@ from sia_flow.lineage.results import ArmResult
 from sia_flow.loop.arm import ArmState, Made, make_generation, select_sample, train_sample, with_talk
 from sia_flow.loop.control import best_of_n, chunks_for
 from sia_flow.loop.decide import decision_of, edited, prepare_edit, prepare_feedback
+from sia_flow.loop.equal import Target, policy_rate
 from sia_flow.loop.evaluate import Agent, evaluate
 from sia_flow.loop.finish import arm_key, finish_arm
 from sia_flow.loop.fork import forked
@@ -28,19 +29,23 @@ from sia_flow.loop.synth import prepare_synth
 from sia_flow.loop.train import Place, prepare_train
 
 
-def improve(lab: Lab, run: Runner, state: ArmState, deadline: float | None = None) -> ArmResult:
+def improve(
+    lab: Lab, run: Runner, state: ArmState, deadline: float | None = None, target: Target | None = None
+) -> ArmResult:
     """Grow an arm until its budget is spent or the Feedback-Agent stops, then measure it on the sealed split.
 
     `deadline` is a reading of `time.monotonic`; past it no further generation starts. An arm that ended so is
-    done until the spec gives it more wall time.
+    done until the spec gives it more wall time. With a `target` it grows until it has spent that, however many
+    generations the budget allows.
     """
-    key, late = arm_key(lab, state), arm_key(lab, state, {"wall": lab.spec.budget.wall})
+    extra = dict(target.as_key()) if target else {}
+    key, late = arm_key(lab, state, extra), arm_key(lab, state, {**extra, "wall": lab.spec.budget.wall})
     found = lab.store.arm(key) or lab.store.arm(late)
     if found is not None:
         return found
     refuse_second_reading(lab, state, (key, late))
     first_generation(lab, run, state)
-    stopped = grow(lab, run, state, deadline)
+    stopped = grow(lab, run, state, deadline, target)
     return finish_arm(lab, run, state, stopped, late if stopped == "budget.wall" else key)
 
 
@@ -65,9 +70,11 @@ def first_generation(lab: Lab, run: Runner, state: ArmState) -> Generation:
     return _generation(lab, run, state, Made(agent, None, synth.spend, {"scaffold synth": synth.key}))
 
 
-def grow(lab: Lab, run: Runner, state: ArmState, deadline: float | None = None) -> str:
-    """Add generations until the budget is spent or the Feedback-Agent stops; return why it ended."""
-    while len(state.history) <= lab.spec.budget.generations:
+def grow(lab: Lab, run: Runner, state: ArmState, deadline: float | None = None, target: Target | None = None) -> str:
+    """Add generations until the budget, or the target, is spent or the Feedback-Agent stops; return why it ended."""
+    while target is not None or len(state.history) <= lab.spec.budget.generations:
+        if target is not None and target.reached(state.spend, policy_rate(lab.spec)):
+            return "equal spend"
         if deadline is not None and time.monotonic() > deadline:
             return "budget.wall"
         limit = spent(lab.spec.budget, state.spend) or spent_gpu(lab, state)

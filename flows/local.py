@@ -11,6 +11,7 @@ from sia_flow.lineage.results import ArmResult
 from sia_flow.lineage.store import Store
 from sia_flow.loop.arm import ArmState
 from sia_flow.loop.control import equal_draws
+from sia_flow.loop.equal import dearest
 from sia_flow.loop.events import Watcher
 from sia_flow.loop.lab import Lab
 from sia_flow.loop.prepared import Runner, run_local
@@ -31,20 +32,21 @@ def run_experiment(
 
 
 def run_arms(lab: Lab, run: Runner, wrap: Wrap) -> list[ArmResult]:
-    """Run every arm of every seed, the control that draws as much as the dearest arm last."""
+    """Run every arm of every seed, those that spend as much as the dearest one after it."""
     results: list[ArmResult] = []
     for seed in lab.spec.seeds:
-        done: list[ArmResult] = []
+        leading: list[ArmResult] = []
         for arm in run_order(lab.spec.arms):
             state = ArmState(arm, seed)
-            done.append(wrap(state, _body(lab, run, state, tuple(done))))
-        results += done
+            results.append(wrap(state, _body(lab, run, state, tuple(leading))))
+            leading += results[-1:] if arm.turn == 0 else []
     return results
 
 
-def _body(lab: Lab, run: Runner, state: ArmState, done: tuple[ArmResult, ...]) -> Callable[[], ArmResult]:
+def _body(lab: Lab, run: Runner, state: ArmState, leading: tuple[ArmResult, ...]) -> Callable[[], ArmResult]:
     if state.arm.control == "best-of-n":
-        rollouts = equal_draws(lab.store, done)
+        rollouts = equal_draws(lab.spec, lab.store, leading)
         return lambda: control(lab, run, state, rollouts)
     wall = lab.spec.budget.wall
-    return lambda: improve(lab, run, state, time.monotonic() + wall if wall is not None else None)
+    target = dearest(lab.spec, leading) if state.arm.spend == "dearest" else None
+    return lambda: improve(lab, run, state, time.monotonic() + wall if wall is not None else None, target)

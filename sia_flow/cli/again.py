@@ -139,15 +139,23 @@ def _finished(store: Store, head: Head, lab: Lab) -> ArmResult:
     from sia_flow.lineage.heads import heads
     from sia_flow.loop.arm import ArmState
     from sia_flow.loop.control import equal_draws
+    from sia_flow.loop.equal import dearest
     from sia_flow.loop.prepared import run_local
 
     state = ArmState(lab.spec.arms[0], head.seed)
-    if head.control != "best-of-n":
+    if state.arm.turn == 0:
         return improve(lab, run_local, state)
-    # It draws as much as the dearest of the recorded arms of its seed.
-    others = [h for h in heads(store, head.experiment) if h.seed == head.seed and h.control != "best-of-n"]
-    results = [store.arm(other.result) for other in others if other.result]
-    return control(lab, run_local, state, equal_draws(store, [result for result in results if result]))
+    # It spends as much as the dearest of the recorded arms of its seed that have a budget of their own.
+    others = [h for h in heads(store, head.experiment) if h.seed == head.seed and h.result and _leads(h)]
+    leading = [result for other in others if (result := store.arm(str(other.result)))]
+    if head.control == "best-of-n":
+        return control(lab, run_local, state, equal_draws(lab.spec, store, leading))
+    return improve(lab, run_local, state, None, dearest(lab.spec, leading))
+
+
+def _leads(head: Head) -> bool:
+    arms = {arm["name"]: arm for arm in head.spec["spec"]["arms"]} if head.spec else {}
+    return head.control != "best-of-n" and arms.get(head.arm, {}).get("spend", "budget") == "budget"
 
 
 def _generations(store: Store, head: Head, lab: Lab, made: list[str]) -> Iterator[Line]:

@@ -78,9 +78,16 @@ def _text(spec: Mapping[str, Any]) -> bytes:
 
 
 def _forked(head: Head, name: str, start: str) -> dict[str, Any]:
-    arms = [arm for arm in head.spec["spec"]["arms"] if arm["name"] == head.arm]
+    arms = [_alone(arm) for arm in head.spec["spec"]["arms"] if arm["name"] == head.arm]
     own = {**head.spec["spec"], "arms": arms, "seeds": [head.seed], "start": start}
     return {**head.spec, "metadata": {**head.spec["metadata"], "name": name}, "spec": own}
+
+
+def _alone(arm: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an arm with a budget of its own: in a fork there is no other whose spend it could match."""
+    if arm.get("spend", "budget") == "budget":
+        return dict(arm)
+    return {"name": arm["name"].removesuffix("-equal"), "levers": arm["levers"], "control": arm.get("control")}
 
 
 def _free_name(folder: Path, experiment: str) -> str:

@@ -24,6 +24,7 @@ from rich.table import Table
 from sia_flow.lineage.records import Generation
 from sia_flow.lineage.results import ArmResult
 from sia_flow.loop.events import Silent
+from sia_flow.report.published import TaskFigures, beside
 from sia_flow.report.table import final_table
 
 
@@ -168,12 +169,16 @@ def _short(text: str, limit: int = 160) -> str:
     return flat if len(flat) <= limit else flat[: limit - 3] + "..."
 
 
-def print_final(console: Console, title: str, results: Sequence[ArmResult]) -> None:
-    """Print the closing table: initial, each arm, controls and baselines, on select and sealed."""
-    rows = final_table(results)
+def print_final(console: Console, title: str, results: Sequence[ArmResult], theirs: TaskFigures | None = None) -> None:
+    """Print the closing table: initial, each arm, controls and baselines, beside them what others published."""
+    print_rows(console, title, beside(final_table(results), theirs) if theirs else final_table(results))
+
+
+def print_rows(console: Console, title: str, rows: Sequence[Mapping[str, str]]) -> None:
+    """Print rows of equal columns as a table; the first column is text, the others are figures."""
     table = Table(title=title, title_justify="left")
-    for column in rows[0] if rows else ():
-        table.add_column(column, justify="left" if column == "agent" else "right")
+    for index, column in enumerate(rows[0] if rows else ()):
+        table.add_column(column, justify="right" if index else "left", overflow="fold")
     for row in rows:
         table.add_row(*(escape(str(value)) for value in row.values()))
     console.print(table)

@@ -27,6 +27,7 @@ from sia_flow.lineage.results import ArmResult
 from sia_flow.loop.events import Several, Watcher
 from sia_flow.loop.stopping import Stop
 from sia_flow.plan.project import Project
+from sia_flow.report.published import caveats, published_for
 from sia_flow.spec.models import Experiment
 
 if TYPE_CHECKING:
@@ -213,8 +214,10 @@ def polite_stop(console: Console) -> Iterator[Stop]:
 
 
 def _close(request: Request, console: Console, results: Sequence[ArmResult], *, as_json: bool) -> None:
-    name = request.experiment.metadata.name
+    name, metadata = request.experiment.metadata.name, request.experiment.metadata.model_dump()
+    theirs = published_for(request.project.root, metadata, request.experiment.spec.task.name)
     if not as_json:
-        print_final(console, f"{name}: all arms", results)
-    for line in (*verdicts(results), *where_to_look(request.project, name, results)):
+        print_final(console, f"{name}: all arms", results, theirs[1] if theirs else None)
+    notes = caveats(*theirs) if theirs else []
+    for line in (*notes, *verdicts(results), *where_to_look(request.project, name, results)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

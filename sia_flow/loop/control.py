@@ -5,30 +5,38 @@ Invariant: rollouts come in chunks with seeds of their own, so a larger n extend
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from sia_flow.lineage.records import Spend
 from sia_flow.lineage.results import ArmResult
 from sia_flow.lineage.store import Store
 from sia_flow.loop.arm import ArmState
+from sia_flow.loop.equal import dearest, dollars, policy_rate
 from sia_flow.loop.evaluate import Agent, Sample, as_pairs, evaluate, rank_programs, top_programs
 from sia_flow.loop.finish import FINALISTS, Ending, close_arm
 from sia_flow.loop.lab import Lab
 from sia_flow.loop.prepared import Runner
+from sia_flow.spec.models import ExperimentSpec
 
 CHUNK = 512
 
 
-def equal_draws(store: Store, results: Sequence[ArmResult]) -> int:
-    """Return how many rollouts of the first scaffold cost as much as the dearest arm, in rollouts and in tokens.
+def equal_draws(spec: ExperimentSpec, store: Store, results: Sequence[ArmResult]) -> int:
+    """Return how many rollouts of the first scaffold cost as much as the dearest arm, in rollouts, tokens and dollars.
 
-    A scaffold may sample many completions in one rollout; counted by rollouts alone it would look cheap.
+    A scaffold may sample many completions in one rollout; counted by rollouts alone it would look cheap. Dollars count
+    where the policy has a price: what the agents of an arm cost then buys draws.
     """
     if not results:
         return 0
     first = store.generation(results[0].generations[0]).spend
-    each = max(1.0, first.completion_tokens / max(1, first.rollouts))
-    return max(max(r.spend.rollouts, round(r.spend.completion_tokens / each)) for r in results)
+    count = max(1, first.rollouts)
+    each = max(1.0, first.completion_tokens / count)
+    target, rate = dearest(spec, results), policy_rate(spec)
+    draws = max(target.rollouts, round(target.tokens / each))
+    usd = dollars(first.model_copy(update={"usd": 0.0}), rate) / count
+    return max(draws, math.ceil(target.usd / usd)) if usd else draws
 
 
 def chunks_for(lab: Lab, rollouts: int) -> int:

@@ -35,7 +35,9 @@ def agents_bill(lab: Lab, state: ArmState) -> tuple[float, float]:
         # No task, no cost, whatever the price: infinity times nothing is no number.
         if tasks[role]:
             low += tasks[role] * min(cost[0] for cost in costs)
-            high += tasks[role] * max(cost[1] for cost in costs)
+            # How many generations it takes to spend as much as another arm, nobody knows.
+            open_end = role == "feedback" and state.arm.spend == "dearest" and any(cost[1] for cost in costs)
+            high += math.inf if open_end else tasks[role] * max(cost[1] for cost in costs)
     left = _left(lab, state)
     return min(low, left), min(high, left)
 

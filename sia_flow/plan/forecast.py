@@ -15,6 +15,7 @@ from sia_flow.lineage.store import StepRecord, Store
 from sia_flow.loop.arm import ArmState
 from sia_flow.loop.control import equal_draws
 from sia_flow.loop.decide import trial_sample
+from sia_flow.loop.equal import dearest
 from sia_flow.loop.lab import Lab
 from sia_flow.loop.prepared import Prepared, Runner
 from sia_flow.plan.bill import agents_bill
@@ -26,7 +27,8 @@ and the mean of an arm whose scaffold scores several candidates on visible count
 TOKENS = (15, 150)
 """Prompt and completion tokens of a rollout of the tiny policy there: one completion, and several with an exemplar."""
 
-Improve = Callable[[Lab, Runner, ArmState], ArmResult]
+Improve = Callable[..., ArmResult]
+"""Of a lab, a runner and the state of an arm, then deadline and target where there are such."""
 
 
 class Missing(Exception):  # noqa: N818 - an answer, not a fault
@@ -100,22 +102,22 @@ def forecast(lab: Lab, improve: Improve, control: Callable[[Lab, Runner, ArmStat
     """Return a plan for each arm and seed, in the order in which they run; the lab's store is a ReplayStore."""
     plans: list[ArmPlan] = []
     for seed in lab.spec.seeds:
-        done: list[ArmResult] = []
+        leading: list[ArmResult] = []
         full = True
         for arm in run_order(lab.spec.arms):
             state, replay = ArmState(arm, seed), _Replay()
-            body = _body(lab, state, replay, improve, control, done)
-            plan = _plan(lab, state, replay, body, needs_others=arm.control == "best-of-n" and not full)
-            full = full and plan.result is not None
-            if plan.result is not None:
-                done.append(plan.result)
+            body = _body(lab, state, replay, improve, control, leading)
+            plan = _plan(lab, state, replay, body, needs_others=arm.turn > 0 and not full)
+            if arm.turn == 0:
+                full = full and plan.result is not None
+                leading += [plan.result] if plan.result else []
             plans.append(plan)
     return plans
 
 
 def run_order(arms: Sequence[Arm]) -> list[Arm]:
-    """Return the arms as they run: the control that draws as much as the dearest arm comes last."""
-    return sorted(arms, key=lambda arm: arm.control == "best-of-n")
+    """Return the arms as they run: those that spend as much as the dearest one come after it."""
+    return sorted(arms, key=lambda arm: arm.turn)
 
 
 def _body(
@@ -124,12 +126,13 @@ def _body(
     replay: _Replay,
     improve: Improve,
     control: Callable[[Lab, Runner, ArmState, int], ArmResult],
-    done: Sequence[ArmResult],
+    leading: Sequence[ArmResult],
 ) -> Callable[[], ArmResult]:
     if state.arm.control == "best-of-n":
-        rollouts = equal_draws(lab.store, done)
+        rollouts = equal_draws(lab.spec, lab.store, leading)
         return lambda: control(lab, replay, state, rollouts)
-    return lambda: improve(lab, replay, state)
+    target = dearest(lab.spec, leading) if state.arm.spend == "dearest" else None
+    return lambda: improve(lab, replay, state, None, target)
 
 
 def _plan(lab: Lab, state: ArmState, replay: _Replay, body: Callable[[], ArmResult], *, needs_others: bool) -> ArmPlan:
@@ -157,8 +160,15 @@ def _plan(lab: Lab, state: ArmState, replay: _Replay, body: Callable[[], ArmResu
 
 
 def _rollouts(lab: Lab, state: ArmState) -> Range:
-    """Rollouts still to run: per generation the train and select samples, and what its lever takes."""
+    """Rollouts still to run: per generation the train and select samples, and what its lever takes.
+
+    An arm that spends as much as the dearest other takes at most what that one may, and one generation more.
+    """
     spec = lab.spec
+    if state.arm.spend == "dearest":
+        others = [_rollouts(lab, ArmState(arm, state.seed)) for arm in spec.arms if arm.turn == 0]
+        whole = max((other.high for other in others), default=0.0)
+        return Range(0, max(0, whole * (1 + 1 / spec.budget.generations) - state.spend.rollouts))
     train = spec.rollouts.instances * spec.rollouts.samples
     each = train + spec.verify.select.instances * spec.verify.select.samples
     closing = spec.verify.sealed.instances * spec.verify.sealed.samples

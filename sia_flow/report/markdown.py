@@ -11,6 +11,7 @@ from sia_flow.lineage.goodhart import ALARM, closing, gap_of
 from sia_flow.lineage.records import Decision, Generation, Score, Trial
 from sia_flow.lineage.results import ArmResult
 from sia_flow.report.comparison import compare
+from sia_flow.report.spending import spending_table
 from sia_flow.report.table import final_table
 from sia_flow.report.text import fenced, plain, quoted
 
@@ -40,7 +41,8 @@ def comparison_report(results: Sequence[ArmResult], treatment: str = "SIA-W+H", 
     found = (compare(results, treatment, control, split) for split in ("sealed", "select"))
     words = [item.verdict for item in found if item] + [alarm for result in results for alarm in closing(result).alarms]
     said = "\n".join(f"- {plain(text)}" for text in words)
-    return "\n\n".join(part for part in (table(final_table(results)), said) if part) + "\n"
+    tables = [table(final_table(results)), table(spending_table(results))]
+    return "\n\n".join(part for part in (*tables, said) if part) + "\n"
 
 
 def table(rows: Sequence[dict[str, str]]) -> str:

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import GetJsonSchemaHandler, Strict, field_validator, model_validator
+from pydantic import Field, GetJsonSchemaHandler, Strict, field_validator, model_validator
 from pydantic_core import CoreSchema
 
 from sia_flow.spec.base import Issue, Label, Lever, Section, repeated, rule_error
 from sia_flow.spec.suggest import did_you_mean
 
 Control = Literal["best-of-n", "no-feedback"]
+Until = Literal["budget", "dearest"]
 
 SHORT_ARMS: Mapping[str, Mapping[str, Any]] = {
     "SIA-H": {"levers": ("harness",)},
@@ -22,6 +23,9 @@ SHORT_ARMS: Mapping[str, Mapping[str, Any]] = {
     "SIA-W+H": {"levers": ("harness", "weights")},
     "best-of-n": {"control": "best-of-n"},
     "no-feedback": {"levers": ("harness",), "control": "no-feedback"},
+    "SIA-H-equal": {"levers": ("harness",), "spend": "dearest"},
+    "SIA-W-equal": {"levers": ("weights",), "spend": "dearest"},
+    "no-feedback-equal": {"levers": ("harness",), "control": "no-feedback", "spend": "dearest"},
 }
 
 
@@ -33,7 +37,17 @@ class Arm(Section):
     levers: Annotated[tuple[Lever, ...], Strict(strict=False)] = ()
     """What the Feedback-Agent may change: the scaffold (`harness`), the LoRA adapter (`weights`), or both."""
     control: Control | None = None
-    """Makes the arm a control at equal spend: `best-of-n` only samples, `no-feedback` edits blindly."""
+    """Makes the arm a control: `best-of-n` only samples, for as much as the dearest arm spent; `no-feedback` edits
+    blindly."""
+    # Left out where it is the default, so that arms from before it was there keep their digests.
+    spend: Until = Field(default="budget", exclude_if=lambda spend: spend == "budget")
+    """`budget`: ends with the budget, as every arm. `dearest`: runs after those, for as many generations as it takes to
+    spend as much as the dearest of them in rollouts, in tokens, and in dollars where the policy has a price."""
+
+    @property
+    def turn(self) -> int:
+        """When it runs: arms with a budget of their own first, plain sampling last."""
+        return 2 if self.control == "best-of-n" else int(self.spend == "dearest")
 
     @model_validator(mode="before")
     @classmethod
@@ -78,7 +92,13 @@ def _broken(arm: Arm) -> list[str]:
         found.append("the arm pulls no lever: add levers (harness, weights), or control: best-of-n to sample only")
     if arm.levers and arm.control == "best-of-n":
         found.append("best-of-n only samples: drop levers, or drop control")
+    if arm.spend == "dearest" and arm.control == "best-of-n":
+        found.append("best-of-n spends as much as the dearest arm in any case: drop spend")
     usual = SHORT_ARMS.get(arm.name)
-    if usual and (arm.levers, arm.control) != (usual.get("levers", ()), usual.get("control")):
+    if usual and (arm.levers, arm.control, arm.spend) != _meaning(usual):
         found.append(f'"{arm.name}" is the short name of another arm: choose a name of your own')
     return found
+
+
+def _meaning(usual: Mapping[str, Any]) -> tuple[tuple[Lever, ...], Control | None, Until]:
+    return usual.get("levers", ()), usual.get("control"), usual.get("spend", "budget")

@@ -30,15 +30,26 @@ def read_spec(path: Path, origin: Mark | None = None, chain: tuple[Path, ...] = 
         message = "is empty" if root.value is None else "is no map"
         raise InvalidSpecError([Problem(root.mark, "", f"the file {message}; a spec has the keys metadata and spec")])
     entries = dict(root.value)
-    extends = entries.pop("extends", None)
+    merged, found = read_extended(entries.pop("extends", None), path.parent, chain)
+    root = replace(root, value=entries)
+    return Document(merge(merged, root) if merged else root, problems + found)
+
+
+def read_extended(
+    extends: Node | None, folder: Path, chain: tuple[Path, ...] = ()
+) -> tuple[Node | None, tuple[Problem, ...]]:
+    """Read the files that a value of `extends` names, relative to a folder, into one tree; none where it names none.
+
+    Raises InvalidSpecError.
+    """
     merged: Node | None = None
+    problems: tuple[Problem, ...] = ()
     for reference, mark in _references(extends):
-        target = Path(os.path.normpath(path.parent / reference))
+        target = Path(os.path.normpath(folder / reference))
         base, found = read_spec(target, mark, chain)
         merged = merge(merged, base) if merged else base
         problems += found
-    root = replace(root, value=entries)
-    return Document(merge(merged, root) if merged else root, problems)
+    return merged, problems
 
 
 def _references(extends: Node | None) -> list[tuple[str, Mark]]:

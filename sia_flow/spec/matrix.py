@@ -34,13 +34,13 @@ def split_matrix(root: Node) -> tuple[Node, tuple[Axis, ...]]:
     if matrix is None:
         return root, ()
     if not isinstance(matrix.value, Mapping):
-        raise _refusal(matrix, "matrix", "map paths to lists of values, such as task.mode: [sia, guarded]")
+        raise refusal(matrix, "matrix", "map paths to lists of values, such as task.mode: [sia, guarded]")
     axes = tuple(_axis(name, node) for name, node in matrix.value.items())
     count = 1
     for axis in axes:
         count *= len(axis.values)
     if count > MAX_POINTS:
-        raise _refusal(matrix, "matrix", f"gives {count} experiments; at most {MAX_POINTS} fit in one file")
+        raise refusal(matrix, "matrix", f"gives {count} experiments; at most {MAX_POINTS} fit in one file")
     return replace(root, value=entries), axes
 
 
@@ -53,14 +53,15 @@ def expand_matrix(root: Node, axes: Sequence[Axis], overridden: Sequence[Overrid
     axes = [axis for axis in axes if axis.path not in fixed]
     labels = _labels([axis.path for axis in axes])
     trees = [_point(root, axes, labels, values) for values in itertools.product(*(axis.values for axis in axes))]
-    names = [name for name in map(_name, trees) if isinstance(name, str)]
+    names = [name for name in map(name_of, trees) if isinstance(name, str)]
     if len(set(names)) < len(names):
         first = axes[0].values[0]
-        raise _refusal(first, "matrix", "two combinations get the same name; remove the value that repeats")
+        raise refusal(first, "matrix", "two combinations get the same name; remove the value that repeats")
     return trees
 
 
-def _refusal(node: Node, path: str, message: str) -> InvalidSpecError:
+def refusal(node: Node, path: str, message: str) -> InvalidSpecError:
+    """Return the error that places a message at a value."""
     return InvalidSpecError([Problem(node.mark, path, message)])
 
 
@@ -68,9 +69,9 @@ def _axis(name: str, node: Node) -> Axis:
     try:
         path = parse_setting(name)
     except ValueError as error:
-        raise _refusal(replace(node, mark=node.key), "matrix", str(error)) from error
+        raise refusal(replace(node, mark=node.key), "matrix", str(error)) from error
     if not isinstance(node.value, tuple) or not node.value:
-        raise _refusal(node, f"matrix.{name}", "give a list with at least one value")
+        raise refusal(node, f"matrix.{name}", "give a list with at least one value")
     return Axis(path, node.value)
 
 
@@ -87,7 +88,14 @@ def _slug(value: object) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "none"
 
 
-def _name(root: Node) -> object:
+def named(root: Node, name: str) -> Node:
+    """Return a tree that has a name with another one, at the old one's place."""
+    mark = root.children()["metadata"].children()["name"].mark
+    return put(root, ("metadata", "name"), Node(name, mark, mark))
+
+
+def name_of(root: Node) -> object:
+    """Return the experiment's name as it is written, None where it has none."""
     metadata = root.children().get("metadata")
     name = metadata.children().get("name") if metadata else None
     return name.value if name else None
@@ -95,14 +103,13 @@ def _name(root: Node) -> object:
 
 def _point(root: Node, axes: Sequence[Axis], labels: Sequence[str], values: Sequence[Node]) -> Node:
     """Return the tree of one combination, its name extended by the labels and values."""
-    name = _name(root)
+    name = name_of(root)
     for axis, value in zip(axes, values, strict=True):
         try:
             root = put(root, axis.path, value)
         except ValueError as error:
-            raise _refusal(value, "matrix", str(error)) from error
+            raise refusal(value, "matrix", str(error)) from error
     if not isinstance(name, str) or not axes:
         return root
     parts = [f"{label}-{_slug(value.plain())}" for label, value in zip(labels, values, strict=True)]
-    mark = root.children()["metadata"].children()["name"].mark
-    return put(root, ("metadata", "name"), Node("-".join([name, *parts]), mark, mark))
+    return named(root, "-".join([name, *parts]))

@@ -13,18 +13,32 @@ from sia_flow.spec.paths import Path
 
 Schema = dict[str, Any]
 
+_EXTENDS: Schema = {
+    "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}],
+    "description": "Files that this one is laid over, relative to it: maps merge, lists are replaced.",
+}
 _FILE_KEYS: Schema = {
-    "extends": {
-        "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}],
-        "description": "Files that this one is laid over, relative to it: maps merge, lists are replaced.",
-    },
+    "extends": _EXTENDS,
     "matrix": {
         "type": "object",
+        "properties": {
+            "include": {
+                "type": "object",
+                "minProperties": 1,
+                "additionalProperties": {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "properties": {"extends": _EXTENDS, "metadata": {"type": "object"}, "spec": {"type": "object"}},
+                },
+                "description": "Names and what is different in each: an experiment of its own for every name. What an "
+                "entry extends is laid under the file, what it says itself over it.",
+            }
+        },
         "additionalProperties": {"type": "array", "minItems": 1},
         "description": "Paths and their values: every combination is an experiment of its own.",
     },
 }
-# A file that extends another may leave out what the other says.
+# A file that extends another, as a whole or in each entry of its include, may leave out what the other says.
 _WHOLE_FILE: Schema = {
     "required": ["metadata", "spec"],
     "properties": {
@@ -32,6 +46,7 @@ _WHOLE_FILE: Schema = {
         "spec": {"required": ["task"], "properties": {"task": {"required": ["name"]}}},
     },
 }
+_INCLUDES: Schema = {"required": ["matrix"], "properties": {"matrix": {"required": ["include"]}}}
 
 
 @cache
@@ -75,7 +90,7 @@ def json_schema() -> Schema:
         "type": "object",
         "properties": model["properties"],
         "additionalProperties": False,
-        "if": {"not": {"required": ["extends"]}},
+        "if": {"not": {"anyOf": [{"required": ["extends"]}, _INCLUDES]}},
         "then": _WHOLE_FILE,
         "$defs": definitions,
     }

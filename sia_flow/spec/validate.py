@@ -45,10 +45,15 @@ def build_experiment(root: Node) -> Experiment:
     if version:
         raise InvalidSpecError([version])
     try:
-        return Experiment.model_validate(root.plain())
+        experiment = Experiment.model_validate(root.plain())
     except ValidationError as error:
         found = [problem for detail in error.errors() for problem in _problems(root, detail)]
         raise InvalidSpecError(found) from error
+    # A rule of files and not of experiments: one arm alone is what is recorded, and reproduced, of a larger whole.
+    if all(arm.spend == "dearest" for arm in experiment.spec.arms):
+        words = "every arm waits for what another one spends: add an arm with a budget of its own"
+        raise InvalidSpecError([_problem(root, ("spec", "arms"), words)])
+    return experiment
 
 
 def _version_problem(root: Node) -> Problem | None:

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from sia_flow.errors import InfrastructureError, LockedError, SpecError, StoreError
-from sia_flow.lineage.heads import read_head
+from sia_flow.lineage.heads import read_head, write_head
 from sia_flow.lineage.locks import experiment_lock, holder
 from sia_flow.lineage.store import Store
+from sia_flow.spec.load import load_experiments
 from tests.cli.ops_world import apply, call, copy, refusal
 from tests.flows.world import end, journal, output, records, sia_flow, start, until
 
@@ -255,3 +256,15 @@ def test_a_dangling_link_where_the_data_should_be_is_replaced(root: Path) -> Non
     other.mkdir()
     with pytest.raises(StoreError, match="cannot put part2 in place"):
         _move(other, root / "specs/small.yaml/x")
+
+
+def test_a_fork_of_an_arm_that_matched_another_s_spend_has_a_budget_of_its_own(root: Path) -> None:
+    store = Store(root / ".sia-flow/store")
+    head = read_head(store, "small", "SIA-H", 0)
+    assert head is not None
+    arm = {"name": "SIA-H-equal", "levers": ["harness"], "control": None, "spend": "dearest"}
+    spec = {**head.spec, "spec": {**head.spec["spec"], "arms": [arm, {"name": "SIA-H", "levers": ["harness"]}]}}
+    write_head(store, head.model_copy(update={"arm": "SIA-H-equal", "spec": spec}))
+    call(root, "fork", "small/SIA-H-equal@1")
+    (forked,) = load_experiments(root / "specs/small-fork-1.yaml")
+    assert [(one.name, one.spend) for one in forked.spec.arms] == [("SIA-H", "budget")]

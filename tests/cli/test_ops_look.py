@@ -188,3 +188,26 @@ def test_compare_by_name_by_file_and_while_an_arm_is_missing(tmp_path: Path) -> 
 def test_a_spec_that_changed_is_not_compared_by_what_was_recorded(root: Path) -> None:
     other = json.loads(call(root, "compare", "specs/small.yaml", "--set", "training.samples=4", "--json", code=2))
     assert [arm["arm"] for arm in other["arms"]] == []
+
+
+def test_a_grid_says_its_cost_and_runs_only_after_a_yes(tmp_path: Path) -> None:
+    root = copy(tmp_path)
+    spec = "specs/small.yaml"
+    text = call(root, "compare", spec, "--grid")
+    assert "2 cells, all measured" in text
+    assert "weights swapped for base, before it: falls by " in text
+    (head,) = [head for head in heads(Store(root / ".sia-flow/store")) if head.arm == "W"]
+    store = Store(root / ".sia-flow/store")
+    last = store.generation(head.generations[-1])
+    store._step_path(last.steps["rollout select"]).unlink()
+    left = call(root, "compare", spec, "--grid", code=2)
+    assert "2 cells, 1 to measure: 4 rollouts on select" in left
+    assert "falls by" not in left
+    assert store.find(last.steps["rollout select"]) is None
+    assert call(root, "compare", spec, "--grid", "--yes").rpartition("falls by")[2] == text.rpartition("falls by")[2]
+    assert store.find(last.steps["rollout select"]) is not None
+    found = json.loads(call(root, "compare", spec, "--grid", "--json").splitlines()[-1])
+    assert found["cost"]["missing"] == 0
+    assert [cell["joint"] for cell in found["grids"][0]["cells"]] == [False, True]
+    assert found["falls"][0]["method"] == "paired bootstrap over rollouts"
+    assert "needs the spec file" in refusal(root, SpecError, "compare", "small", "--grid")

@@ -224,3 +224,70 @@ def _mixed(*values: object) -> bool:
         return True
     keys = {key for value in maps for key in value}
     return any(_mixed(*(value[key] for value in maps if key in value)) for key in keys)
+
+
+INCLUDE = """\
+metadata: {name: both}
+spec: {seeds: [1, 2]}
+matrix:
+  include:
+    small: {extends: one.yaml, spec: {budget: {wall: null}}}
+    large: {extends: [one.yaml], metadata: {description: more}, spec: {task: {mode: sia}, seeds: [7]}}
+"""
+ONE = "metadata: {name: one}\nspec: {task: {name: denoise}, seeds: [0], budget: {wall: 5m, generations: 2}}\n"
+
+
+def test_entries_lie_over_the_file_and_the_file_over_what_they_extend(write: Write) -> None:
+    write(ONE, "specs/one.yaml")
+    small, large = load_experiments(write(INCLUDE, "specs/both.yaml"))
+    assert (small.metadata.name, small.spec.seeds) == ("both-small", (1, 2))
+    assert (small.spec.budget.wall, small.spec.budget.generations) == (None, 2)
+    assert (large.metadata.name, large.metadata.description, large.spec.seeds) == ("both-large", "more", (7,))
+    assert (large.spec.task.mode, large.spec.budget.wall) == ("sia", 300.0)
+
+
+def test_include_multiplies_with_axes_and_options_lie_over_all(write: Write) -> None:
+    write(ONE, "one.yaml")
+    path = write(INCLUDE + "  training.algorithm: [grpo, ppo]\n")
+    found = load_experiments(path, ["seeds=[3]"])
+    assert [e.metadata.name for e in found] == [
+        f"both-{entry}-algorithm-{name}" for entry in ("small", "large") for name in ("grpo", "ppo")
+    ]
+    assert {e.spec.seeds for e in found} == {(3,)}
+
+
+def test_a_file_with_include_may_be_extended_from_another_folder(write: Write) -> None:
+    write(ONE, "specs/one.yaml")
+    write(INCLUDE, "specs/both.yaml")
+    top = write("extends: specs/both.yaml\nspec: {agents: {feedback: {type: learned}}}\n")
+    assert [e.spec.agents.feedback.type for e in load_experiments(top)] == ["learned", "learned"]
+
+
+def test_an_entry_means_what_the_same_words_in_a_file_of_their_own_mean(write: Write) -> None:
+    write(ONE, "one.yaml")
+    alone = one(write("extends: one.yaml\nmetadata: {name: both-small}\nspec: {seeds: [1, 2], budget: {wall: null}}\n"))
+    assert load_experiments(write(INCLUDE, "both.yaml"))[0] == alone
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ("[1]", "map names to what is different in each"),
+        ("{}", "map names to what is different in each"),
+        ("{Small: {}}", "lower-case letters"),
+        ("{a: 3}", "is no map; it may have the keys extends, metadata, spec"),
+        ("{a: {spce: {}}}", 'did you mean "spec"?'),
+        ("{a: {metadata: {name: b}}}", "make the experiment's"),
+        ("{a: {extends: none.yaml}}", "cannot read none.yaml"),
+        ("{a: {spec: {seedz: [1]}}}", 'did you mean "seeds"?'),
+    ],
+)
+def test_a_wrong_include_is_placed(write: Write, entry: str, words: str) -> None:
+    found = problem(write(f"metadata: {{name: a}}\nspec: {{task: {{name: t}}}}\nmatrix: {{include: {entry}}}\n"))
+    assert found.startswith("spec.yaml:3:")
+    assert words in found
+
+
+def test_a_file_with_include_needs_a_name(write: Write) -> None:
+    write(ONE, "one.yaml")
+    assert "metadata.name" in problem(write("matrix: {include: {a: {extends: one.yaml}}}\n"))

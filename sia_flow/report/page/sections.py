@@ -12,6 +12,7 @@ from sia_flow.report.page import curves
 from sia_flow.report.page.graph import lineage
 from sia_flow.report.page.markup import Content, Html, join, pre, table, tag, text
 from sia_flow.report.page.source import Node, Source
+from sia_flow.report.spending import spending_table
 from sia_flow.report.table import final_table
 
 PAIRS = 6
@@ -72,7 +73,8 @@ def scores(source: Source) -> Html:
         "Score over generations and over spend",
         curves.score_over_generations(source),
         curves.score_over_spend(source),
-        table("Spend", [_spend(run.title, run.nodes, run.result) for run in source.runs if run.nodes]),
+        table("Score against spend, means over seeds", [dict(row) for row in spending_table(source.results)]),
+        table("Spend of each run", [_spend(run.title, run.nodes, run.result) for run in source.runs if run.nodes]),
     )
 
 
