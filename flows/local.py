@@ -27,6 +27,10 @@ def run_experiment(
 ) -> list[ArmResult]:
     """Run an experiment in a project folder; return the arms' results. Raises SiaFlowError."""
     with Lab(experiment, root, Store(Project(root).store), watcher, stop) as lab:
+        if lab.spec.spread is not None:
+            from flows.spread import spread_arms
+
+            return spread_arms(lab)
         return run_arms(lab, run_local, lambda _state, body: body())
 
 
@@ -37,12 +41,13 @@ def run_arms(lab: Lab, run: Runner, wrap: Wrap) -> list[ArmResult]:
         done: list[ArmResult] = []
         for arm in run_order(lab.spec.arms):
             state = ArmState(arm, seed)
-            done.append(wrap(state, _body(lab, run, state, tuple(done))))
+            done.append(wrap(state, arm_body(lab, run, state, tuple(done))))
         results += done
     return results
 
 
-def _body(lab: Lab, run: Runner, state: ArmState, done: tuple[ArmResult, ...]) -> Callable[[], ArmResult]:
+def arm_body(lab: Lab, run: Runner, state: ArmState, done: tuple[ArmResult, ...]) -> Callable[[], ArmResult]:
+    """Return what runs one arm and seed; `done` are the results of those of its seed that a control is measured by."""
     if state.arm.control == "best-of-n":
         rollouts = equal_draws(lab.store, done)
         return lambda: control(lab, run, state, rollouts)

@@ -46,6 +46,18 @@ def claimed(folder: Path, key: str, between: Callable[[], None] = nothing) -> It
             path.unlink(missing_ok=True)
 
 
+def is_claimed(folder: Path, key: str) -> bool:
+    """Say whether somebody, as far as this machine's kernel knows, holds the claim on a key."""
+    try:
+        with (folder / f"{key}.claim").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 def _take(path: Path) -> IO[bytes] | None:
     """Return the locked file of a claim, or None where it is held."""
     try:

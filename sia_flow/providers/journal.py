@@ -127,7 +127,7 @@ class Journal:
 
     def _write(self, line: dict[str, Any], *, sync: bool = False) -> None:
         """Add a line. An end that a power cut takes away leaves its call open, which counts in full: no wait for it."""
-        made = {"at": round(time.time(), 3), "pid": os.getpid(), "host": socket.gethostname()}
+        made: dict[str, Any] = {"at": round(time.time(), 3), "pid": os.getpid(), "host": socket.gethostname()}
         data = canonical_json({**line, **made}) + b"\n"
         with self.exclusive() as file:
             try:
