@@ -20,18 +20,19 @@ from sia_flow.spread.processes import Processes, cores, preloads
 def spread_arms(lab: Lab, board: Board | None = None, prefect: str | None = None) -> list[ArmResult]:
     """Run every arm of every seed on workers; return the results in the order of one process. Raises SiaFlowError."""
     spread = lab.spec.spread or Spread()
-    launcher = open_launcher(lab, spread)
+    launcher = open_launcher(lab, spread, prefect=prefect is not None)
     run = Run(lab.experiment, lab.root, lab.store, lab.watcher, lab.stop, board or NoBoard(), prefect)
     crew = Crew(run, launcher, spread.jobs or launcher.seats)
     keys = crew.run()
     return [_result(lab, keys[job]) for job in crew.jobs.order]
 
 
-def open_launcher(lab: Lab, spread: Spread) -> Launcher:
+def open_launcher(lab: Lab, spread: Spread, *, prefect: bool) -> Launcher:
     """Return what starts workers. Raises SiaFlowError where a library is not installed or no cluster answers."""
     if spread.type == "processes":
         jobs = spread.jobs or cores()
-        return Processes(lab.root, worker_log(lab), jobs, preloads(lab.experiment))
+        modules = (*preloads(lab.experiment), *(("flows.arm_flow", "flows.prefect_runner") if prefect else ()))
+        return Processes(lab.root, worker_log(lab), jobs, modules)
     from sia_flow.spread.clusters import open_cluster
 
     return open_cluster(spread)

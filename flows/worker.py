@@ -27,6 +27,7 @@ from sia_flow.spread.crew import crew_claim
 from sia_flow.spread.telling import Teller
 from sia_flow.spread.ticket import Ticket
 from sia_flow.spread.wire import Line, Message
+from sia_flow.track.environment import quiet_environment
 
 
 class Orders:
@@ -74,6 +75,8 @@ def work(ticket: Ticket) -> None:
     )
     orders = Orders(line)
     project = Project(ticket.root)
+    if ticket.prefect is not None:
+        os.environ.update({**quiet_environment(project.state), "PREFECT_API_URL": ticket.prefect})
     teller = Teller(line.send, orders.wait_until_seen)
     with Lab(ticket.experiment, ticket.root, Store(project.store), teller, orders.stop) as lab:
         lab.alone = False
@@ -105,8 +108,32 @@ def _demand_store(lab: Lab) -> None:
 
 
 def _run(lab: Lab, order: Message) -> ArmResult:
-    name, seed = order["do"]
-    state = ArmState(next(arm for arm in lab.spec.arms if arm.name == name), seed)
     results = [lab.store.arm(key) for key in order["others"]]
     others = tuple(result for result in results if result is not None)
-    return arm_body(lab, run_local, state, others)()
+    if order["flow"] is not None:
+        try:
+            return _shown(lab, order, others)
+        except ConnectionError as error:
+            name = " seed ".join(map(str, order["do"]))
+            lab.watcher.warning(f"{name}: the Prefect server went away ({error}); it goes on without it")
+    return arm_body(lab, run_local, _state(lab, order), others)()
+
+
+def _shown(lab: Lab, order: Message, others: tuple[ArmResult, ...]) -> ArmResult:
+    """Run a job as the flow that was begun for it. Raises ConnectionError where the server is gone."""
+    import httpx
+    from prefect.exceptions import PrefectException
+
+    from flows.arm_flow import as_subflow
+    from flows.prefect_runner import run_prefect
+
+    state = _state(lab, order)
+    try:
+        return as_subflow(lab.stop, state, arm_body(lab, run_prefect, state, others), order["flow"])
+    except (httpx.HTTPError, PrefectException) as error:
+        raise ConnectionError(type(error).__name__) from error
+
+
+def _state(lab: Lab, order: Message) -> ArmState:
+    name, seed = order["do"]
+    return ArmState(next(arm for arm in lab.spec.arms if arm.name == name), seed)

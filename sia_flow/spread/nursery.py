@@ -46,26 +46,20 @@ def main(root: str, *modules: str) -> None:
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
             ticket = Ticket.from_json(line.decode())
-            names[_fork(ticket, work)] = ticket.name
+            pid = os.fork()
+            if not pid:
+                _leave()
+                work(ticket)
+                return
+            names[pid] = ticket.name
 
 
-def _fork(ticket: Ticket, work: Work) -> int:
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        # The pipes are the nursery's: a worker that held them would outlive it, and garble what it says.
-        with open(os.devnull, "r+b") as nothing:  # noqa: PTH123 - a descriptor is wanted
-            os.dup2(nothing.fileno(), 0)
-        os.dup2(2, 1)
-        work(ticket)
-        code = 0
-    finally:
-        if code:
-            sys.excepthook(*sys.exc_info())
-        sys.stderr.flush()
-        os._exit(code)
+def _leave() -> None:
+    """Let go of the nursery's pipes: a worker that held them would outlive it, and garble what it says."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)
+    os.close(nothing)
 
 
 if __name__ == "__main__":
