@@ -25,6 +25,10 @@ LAST = 2000
 """Characters that are shown of what a worker printed."""
 
 
+PATIENCE = 30
+"""Seconds that a scheduler has to answer."""
+
+
 def open_cluster(spread: Spread) -> Launcher:
     """Return the launcher of a cluster, one of this machine where the spec names none.
 
@@ -76,7 +80,7 @@ class DaskCluster:
             size = spread.jobs or cores()
             self._cluster = LocalCluster(n_workers=size, threads_per_worker=1, processes=False, dashboard_address=None)
         try:
-            self._client = Client(self._cluster or spread.address, timeout=30, set_as_default=False)
+            self._client = Client(self._cluster or spread.address, timeout=PATIENCE, set_as_default=False)
         except OSError as error:
             raise InfrastructureError(f"no Dask scheduler answers at {spread.address}: {error}") from error
         self.seats = max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
