@@ -6,9 +6,8 @@
 from __future__ import annotations
 
 import functools
-import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -21,14 +20,17 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run
+from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled
 
+from flows.arm_flow import PrefectBoard, as_subflow
 from flows.local import run_arms
 from flows.prefect_runner import PrefectArtifacts, publish_comparison, run_prefect
+from flows.spread import spread_arms
+from flows.terminating import terminates
 from sia_flow.errors import Interrupted
 from sia_flow.lineage.results import ArmResult
 from sia_flow.lineage.store import Store
-from sia_flow.loop.arm import ArmState
 from sia_flow.loop.events import Several, Silent, Watcher
 from sia_flow.loop.lab import Lab
 from sia_flow.loop.stopping import Stop
@@ -69,7 +71,7 @@ def experiment(spec: str, overrides: list[str] | None = None, index: int = 0) ->
             _stopped_in_the_ui(session.stop),
             Lab(chosen, project.root, Store(project.store), watcher, session.stop) as lab,
         ):
-            results = run_arms(lab, run_prefect, functools.partial(_as_subflow, session.stop))
+            results = _all_arms(lab, session.stop)
             publish_comparison(lab, results)
     except Interrupted as stop:
         session.stopped = stop
@@ -77,41 +79,10 @@ def experiment(spec: str, overrides: list[str] | None = None, index: int = 0) ->
     return [result.key for result in results]
 
 
-def _as_subflow(stop: Stop, state: ArmState, body: Callable[[], ArmResult]) -> ArmResult:
-    """Run an arm as a flow of its own, so that the Prefect UI shows it as one."""
-    results: list[ArmResult] = []
-    stopped: list[Interrupted] = []
-
-    @flow(name="improve", flow_run_name=f"{state.arm.name} seed {state.seed}", persist_result=False)
-    def improve_flow(arm: str, seed: int) -> str | State[Any]:
-        del arm, seed
-        try:
-            with terminates(stop):
-                results.append(body())
-        except Interrupted as asked:
-            stopped.append(asked)
-            return Cancelled(message=str(asked))
-        return results[0].key
-
-    ended = improve_flow(state.arm.name, state.seed, return_state=True)
-    if stopped:
-        raise stopped[0]
-    if not ended.is_completed():
-        ended.result()
-    return results[0]
-
-
-@contextmanager
-def terminates(stop: Stop) -> Iterator[None]:
-    """Let SIGTERM, by which a worker cancels, ask for a stop; a flow of Prefect would end in the middle of a step."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda _signal, _frame: stop.ask())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _all_arms(lab: Lab, stop: Stop) -> list[ArmResult]:
+    if lab.spec.spread is None:
+        return run_arms(lab, run_prefect, functools.partial(as_subflow, stop))
+    return spread_arms(lab, PrefectBoard(), PREFECT_API_URL.value())
 
 
 @contextmanager

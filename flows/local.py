@@ -16,8 +16,8 @@ from sia_flow.loop.events import Watcher
 from sia_flow.loop.lab import Lab
 from sia_flow.loop.prepared import Runner, run_local
 from sia_flow.loop.stopping import Stop
-from sia_flow.plan.forecast import run_order
 from sia_flow.plan.project import Project
+from sia_flow.spec.arms import run_order
 from sia_flow.spec.models import Experiment
 
 Wrap = Callable[[ArmState, Callable[[], ArmResult]], ArmResult]
@@ -28,6 +28,10 @@ def run_experiment(
 ) -> list[ArmResult]:
     """Run an experiment in a project folder; return the arms' results. Raises SiaFlowError."""
     with Lab(experiment, root, Store(Project(root).store), watcher, stop) as lab:
+        if lab.spec.spread is not None:
+            from flows.spread import spread_arms
+
+            return spread_arms(lab)
         return run_arms(lab, run_local, lambda _state, body: body())
 
 
@@ -38,12 +42,13 @@ def run_arms(lab: Lab, run: Runner, wrap: Wrap) -> list[ArmResult]:
         leading: list[ArmResult] = []
         for arm in run_order(lab.spec.arms):
             state = ArmState(arm, seed)
-            results.append(wrap(state, _body(lab, run, state, tuple(leading))))
+            results.append(wrap(state, arm_body(lab, run, state, tuple(leading))))
             leading += results[-1:] if arm.turn == 0 else []
     return results
 
 
-def _body(lab: Lab, run: Runner, state: ArmState, leading: tuple[ArmResult, ...]) -> Callable[[], ArmResult]:
+def arm_body(lab: Lab, run: Runner, state: ArmState, leading: tuple[ArmResult, ...]) -> Callable[[], ArmResult]:
+    """Return what runs one arm and seed; `leading` are the results of its seed that others spend as much as."""
     if state.arm.control == "best-of-n":
         rollouts = equal_draws(lab.spec, lab.store, leading)
         return lambda: control(lab, run, state, rollouts)

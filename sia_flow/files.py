@@ -1,9 +1,13 @@
-"""Files that are whole or absent: written under a temporary name in the same folder, synced, then renamed."""
+"""Files that are whole or absent: written under a temporary name in the same folder, synced, then renamed.
+
+Invariant: of several processes that append to one file, each line stands whole, in the order in which they wrote.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import tempfile
 from pathlib import Path
@@ -33,3 +37,14 @@ def write_atomic(path: Path, data: bytes, *, sync: bool = True) -> None:
             Path(name).unlink()
         hint = "; free some space and run the same command again" if error.errno == errno.ENOSPC else ""
         raise StoreError(f"cannot write {path}: {error.strerror}{hint}") from error
+
+
+def append(path: Path, data: bytes) -> None:
+    """Add `data` to the end of a file, under a lock: on a shared folder, appending alone is not atomic.
+
+    Raises OSError.
+    """
+    with path.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(data)
+        file.flush()

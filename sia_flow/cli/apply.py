@@ -27,6 +27,7 @@ def command(
     wait: Annotated[bool, typer.Option("--wait", help="Wait while another apply holds the experiment.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines for machines.")] = False,
     engine: Annotated[Engine, typer.Option(help="`prefect`, or `local`: no server, plain calls.")] = Engine.prefect,
+    jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Arms and seeds at once, each a process.")] = None,
     again: Annotated[bool, typer.Option("--read-sealed-again", help="Let ended arms go on and read it anew.")] = False,
 ) -> None:
     """Run an experiment: every arm and seed, as far as it has not run yet. The same command again continues."""
@@ -36,9 +37,10 @@ def command(
     from sia_flow.cli.workbench import open_experiments
     from sia_flow.lineage.locks import experiment_lock
 
+    overrides = [*(overrides or ()), *([f"spec.spread.jobs={jobs}"] if jobs is not None else ())]
     console = Console(stderr=as_json, width=None if sys.stdout.isatty() else WIDTH)
-    for index, (project, experiment) in enumerate(open_experiments(spec, overrides or [])):
-        request = Request(project, experiment, spec.resolve(), tuple(overrides or ()), index)
+    for index, (project, experiment) in enumerate(open_experiments(spec, overrides)):
+        request = Request(project, experiment, spec.resolve(), tuple(overrides), index)
         with experiment_lock(project.locks, experiment.metadata.name, wait=wait):
             if again and project.store.is_dir():
                 from sia_flow.cli.unseal import allow_reading_again

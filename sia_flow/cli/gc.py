@@ -64,11 +64,11 @@ def _objects(store: Store) -> Iterator[tuple[Path, int]]:
 
 
 def _left_over(project: Project, store: Store) -> Iterator[tuple[Path, int]]:
-    """Yield scratch folders, adapters laid out for loading, and files that a killed writer did not finish."""
+    """Yield scratch folders, laid-out adapters, and the files and claims that a killed writer left."""
     for name in ("work", "adapters", "reproduced"):
         for folder in sorted((project.state / name).glob("*")):
             yield folder, _size(folder)
-    for path in sorted(store.root.rglob(".*")):
+    for path in (*sorted(store.root.rglob(".*")), *sorted(store.claims.glob("*.claim"))):
         if path.is_file():
             yield path, path.stat().st_size
 

@@ -56,7 +56,8 @@ class Terminal(Silent):
         self.progress.stop()
 
     def step_started(self, name: str, label: str, total: int | None) -> None:
-        """Show a bar for the step."""
+        """Show a bar for the step; one that a dead worker left goes."""
+        self.step_ended(name, label, cached=False)
         self._bars[label] = self.progress.add_task(f"{name}: {label}", total=total, rate="", note="")
 
     def step_advanced(self, label: str, done: int, note: str = "") -> None:

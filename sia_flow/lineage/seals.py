@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sia_flow.canonical import canonical_json, digest_bytes
 from sia_flow.errors import StoreError
+from sia_flow.files import append
 
 NAME = "seals.jsonl"
 
@@ -20,8 +21,7 @@ def add_seal(root: Path, path: Path, data: bytes) -> None:
     """Note the digest of what is about to be written to `path`. Raises StoreError."""
     line = canonical_json({"path": path.relative_to(root).as_posix(), "sha256": digest_bytes(data)}) + b"\n"
     try:
-        with (root / NAME).open("ab") as file:
-            file.write(line)
+        append(root / NAME, line)
     except OSError as error:
         raise StoreError(f"cannot write {root / NAME}: {error.strerror}; make room and run it again") from error
 

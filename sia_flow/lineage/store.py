@@ -1,7 +1,8 @@
 """The lineage store: objects, step records, generations, arm results.
 
 Invariants: a record is written last, by rename, after its outputs are in the store; a step with a record is never
-run again; records are never changed. Times are kept beside the records, in the journal, and are never hashed.
+run again, and no two processes run one step at a time; records are never changed. Times are kept beside the records, in
+the journal, and are never hashed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from pydantic import ValidationError
 
 from sia_flow.canonical import Json, canonical_json, digest
 from sia_flow.errors import StoreError
-from sia_flow.files import write_atomic
+from sia_flow.files import append, write_atomic
+from sia_flow.lineage.claims import claimed, nothing
 from sia_flow.lineage.objects import ObjectStore
 from sia_flow.lineage.records import Generation, Isolation, Record, Spend
 from sia_flow.lineage.results import ArmResult
@@ -106,12 +108,24 @@ class Store:
             return None
         return record
 
-    def run(self, step: Step, body: Callable[[], StepOutput]) -> StepRecord:
-        """Return the step's record, running `body` only if there is none yet."""
+    def run(self, step: Step, body: Callable[[], StepOutput], between: Callable[[], None] = nothing) -> StepRecord:
+        """Return the step's record, running `body` only if there is none yet and no other process is at it.
+
+        `between` is called again and again while another process computes it; what it raises ends the wait.
+        """
         key = step.key
         found = self.find(key)
         if found is not None:
             return found
+        with claimed(self.claims, key, between):
+            return self.find(key) or self._compute(key, step, body)
+
+    @property
+    def claims(self) -> Path:
+        """Folder of the claims on steps that are under way."""
+        return self.root / "claims"
+
+    def _compute(self, key: str, step: Step, body: Callable[[], StepOutput]) -> StepRecord:
         started = time.monotonic()
         self._journal("start", step.name, key)
         output = body()
@@ -193,8 +207,7 @@ class Store:
             **more,
         }
         try:
-            with (self.root / "journal.jsonl").open("ab") as file:
-                file.write(canonical_json(entry) + b"\n")
+            append(self.root / "journal.jsonl", canonical_json(entry) + b"\n")
         except OSError as error:
             raise StoreError(f"cannot write the journal of {self.root}: {error.strerror}") from error
 

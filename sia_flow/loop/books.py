@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sia_flow.canonical import digest
+from sia_flow.providers.answers import Answers
 from sia_flow.providers.journal import Journal
+from sia_flow.providers.metering import close_open
 from sia_flow.providers.prices import demand_price
 from sia_flow.providers.settings import Choice, choices_of
 from sia_flow.spec.language import KEYS, LanguageFields
@@ -25,6 +27,13 @@ def journal_of(state: Path, experiment: Experiment) -> Journal:
     name = experiment.metadata.name
     science = digest([name, experiment.spec.model_dump(mode="json", exclude=GROWS)])
     return Journal(state / "spend" / name / f"{science[:16]}.jsonl")
+
+
+def close_books(state: Path, experiment: Experiment, writer: str | None = None) -> None:
+    """Close the calls that killed processes of an experiment left open, or those of one of them (`host:process`)."""
+    journal = journal_of(state, experiment)
+    if journal.entries():
+        close_open(journal, Answers(state / "answers"), writer)
 
 
 def role_of(experiment: Experiment, role: str) -> LanguageFields | None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from sia_flow.files import append
 from sia_flow.lineage.records import Generation
 from sia_flow.lineage.results import ArmResult
 from sia_flow.loop.events import Silent
@@ -30,7 +31,8 @@ class EventLog(Silent):
     def __init__(self, path: Path) -> None:
         self.path = path
         self._told = 0.0
-        self._fresh = False
+        self._fresh: set[str] = set()
+        """Arms and seeds with a new step since their last generation: several may run at once."""
         self._totals: dict[str, int | None] = {}
 
     def step_started(self, name: str, label: str, total: int | None) -> None:
@@ -48,14 +50,16 @@ class EventLog(Silent):
         """Note the end of a step that was not there already."""
         self._totals.pop(label, None)
         if not cached:
-            self._fresh = True
+            self._fresh.add(_run_of(label))
             self._write("done", step=name, label=label)
 
     def generation(self, arm: str, generation: Generation) -> None:
         """Note a generation, unless a replay came by it."""
-        if not self._fresh:
+        run = f"{arm} seed {generation.seed}"
+        shared = generation.index == 0 and bool(self._fresh)
+        if run not in self._fresh and not shared:
             return
-        self._fresh = False
+        self._fresh.discard(run)
         self._write(
             "generation",
             arm=arm,
@@ -85,12 +89,16 @@ class EventLog(Silent):
         line = json.dumps({"at": round(time.time(), 3), "event": event, "pid": os.getpid(), **_bounded(fields)})
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab") as file:
-                file.write(line.encode() + b"\n")
+            append(self.path, line.encode() + b"\n")
         except OSError:
             return
 
 
+def _run_of(label: str) -> str:
+    """Return arm and seed of a step's label: `SIA-H seed 0` of `SIA-H seed 0 gen 2 select`."""
+    arm, word, rest = label.partition(" seed ")
+    return f"{arm}{word}{rest.partition(' ')[0]}"
+
+
 def _bounded(fields: Mapping[str, object]) -> dict[str, object]:
-    # One write of less than a page is whole even where two processes append.
     return {name: value[:1500] if isinstance(value, str) else value for name, value in fields.items()}

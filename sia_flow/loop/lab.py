@@ -51,6 +51,8 @@ class Lab:
         self.store = store
         self.watcher = watcher or Silent()
         self.stop = stop or Stop()
+        self.alone = True
+        """Off in one of several processes that run the experiment."""
         self._open = contextlib.ExitStack()
         self._note_reading: Callable[[], None] | None = None
         self._policies: dict[str | None, Sampler] = {}
@@ -185,7 +187,7 @@ class Lab:
         """The language models of the agents, with the experiment's books."""
         from sia_flow.loop.models import Models
 
-        models = Models(self.experiment, self.store.root.parent, self.watcher.warning)
+        models = Models(self.experiment, self.store.root.parent, self.watcher.warning, alone=self.alone)
         self._open.callback(models.close)
         return models
 

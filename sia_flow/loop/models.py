@@ -22,18 +22,20 @@ from sia_flow.spec.models import Experiment
 class Models:
     """Opened by a lab, closed with it."""
 
-    def __init__(self, experiment: Experiment, state: Path, warn: Callable[[str], None]) -> None:
+    def __init__(self, experiment: Experiment, state: Path, warn: Callable[[str], None], *, alone: bool = True) -> None:
+        """Open nothing yet; `alone` is off in one of several processes that run the experiment."""
         self._experiment = experiment
         self._state = state
         self._warn = warn
+        self._alone = alone
         self._open: list[tuple[ModelSettings, Provider]] = []
 
     @functools.cached_property
     def meter(self) -> Meter:
-        """The way to every model. What a killed run left open is settled now."""
+        """The way to every model. What a killed run left open is settled now, unless others are at work, too."""
         journal = journal_of(self._state, self._experiment)
         caps = Caps(self._experiment.spec.budget)
-        return Meter(journal, Answers(self._state / "answers"), caps, self._warn)
+        return Meter(journal, Answers(self._state / "answers"), caps, self._warn, alone=self._alone)
 
     def provider(self, settings: ModelSettings) -> Provider:
         """Return the provider of a model. Raises MissingKeyError."""

@@ -35,13 +35,19 @@ class Runner(Protocol):
 
 
 def execute(lab: Lab, prepared: Prepared) -> StepRecord:
-    """Run a step against the store and tell the watcher."""
-    cached = lab.store.find(prepared.step.key)
-    if cached is None:
-        lab.stop.obey()
+    """Run a step against the store and tell the watcher; where another process is at it, wait for its record."""
+    ran = []
+
+    def body() -> StepOutput:
+        ran.append(prepared.step.key)
         lab.watcher.step_started(prepared.name, prepared.label, prepared.total)
-    record = cached or lab.store.run(prepared.step, prepared.body)
-    lab.watcher.step_ended(prepared.name, prepared.label, cached=cached is not None)
+        return prepared.body()
+
+    record = lab.store.find(prepared.step.key)
+    if record is None:
+        lab.stop.obey()
+        record = lab.store.run(prepared.step, body, lab.stop.obey)
+    lab.watcher.step_ended(prepared.name, prepared.label, cached=not ran)
     return record
 
 

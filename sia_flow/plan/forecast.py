@@ -19,7 +19,7 @@ from sia_flow.loop.equal import dearest
 from sia_flow.loop.lab import Lab
 from sia_flow.loop.prepared import Prepared, Runner
 from sia_flow.plan.bill import agents_bill
-from sia_flow.spec.models import Arm
+from sia_flow.spec.arms import run_order
 
 ROLLOUT_SECONDS = (0.01, 0.09)
 """Wall seconds of a rollout with its verification on 2 shared cores, on the embedded denoise: one completion a rollout,
@@ -113,11 +113,6 @@ def forecast(lab: Lab, improve: Improve, control: Callable[[Lab, Runner, ArmStat
                 leading += [plan.result] if plan.result else []
             plans.append(plan)
     return plans
-
-
-def run_order(arms: Sequence[Arm]) -> list[Arm]:
-    """Return the arms as they run: those that spend as much as the dearest one come after it."""
-    return sorted(arms, key=lambda arm: arm.turn)
 
 
 def _body(

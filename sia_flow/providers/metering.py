@@ -40,20 +40,16 @@ class Bill:
 class Meter:
     """The books, the caps and the stored answers of one experiment."""
 
-    def __init__(self, journal: Journal, answers: Answers, caps: Caps, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, journal: Journal, answers: Answers, caps: Caps, warn: Callable[[str], None], *, alone: bool = True
+    ) -> None:
+        """Take the books over; `alone` is off where other processes write to them, whose open calls are their own."""
         self.journal = journal
         self.answers = answers
         self.caps = caps
         self._warn = warn
-        self._close_open()
-
-    def _close_open(self) -> None:
-        for entry in self.journal.open_entries():
-            answer = self.answers.find(entry.call)
-            if answer is None:
-                self.journal.lose(entry)
-            else:
-                self.journal.settle(entry, answer.usd, answer.tokens)
+        if alone:
+            close_open(journal, answers)
 
     def ask(self, provider: Provider, account: Account, ask: Ask, stream: Json) -> Answer:
         """Return the answer to a call; `stream` tells calls apart that are to be answered independently.
@@ -85,15 +81,19 @@ class Meter:
         """
         wanted = _worst(provider.settings, call, rate)
         try:
-            self.caps.admit(self.journal.entries(), wanted)
+            return self._admit(wanted)
         except BudgetSpentError:
             counted = provider.count(ask)
             if counted is None:
                 raise
-            closer = replace(call, tokens=min(call.tokens, round(counted * MARGIN) + OVERHEAD))
-            wanted = _worst(provider.settings, closer, rate)
+        closer = replace(call, tokens=min(call.tokens, round(counted * MARGIN) + OVERHEAD))
+        return self._admit(_worst(provider.settings, closer, rate))
+
+    def _admit(self, wanted: Entry) -> Entry:
+        """Reserve a call where it fits; nobody else can reserve between the look and the line."""
+        with self.journal.exclusive():
             self.caps.admit(self.journal.entries(), wanted)
-        return self.journal.reserve(wanted)
+            return self.journal.reserve(wanted)
 
     def _complete(self, provider: Provider, entry: Entry, ask: Ask) -> Reply:
         try:
@@ -107,6 +107,18 @@ class Meter:
         except ProviderError:
             self.journal.release(entry)
             raise
+
+
+def close_open(journal: Journal, answers: Answers, writer: str | None = None) -> None:
+    """Close the calls that killed processes left open, or the one that was `writer` (`host:process`)."""
+    for entry in journal.open_entries():
+        if writer not in (None, entry.writer):
+            continue
+        answer = answers.find(entry.call)
+        if answer is None:
+            journal.lose(entry)
+        else:
+            journal.settle(entry, answer.usd, answer.tokens)
 
 
 class MeteredTalker:

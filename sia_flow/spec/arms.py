@@ -5,7 +5,7 @@ Invariant: a short name always means the same levers, so that results of two spe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, GetJsonSchemaHandler, Strict, field_validator, model_validator
@@ -83,6 +83,11 @@ class Arm(Section):
         """Accept a short name wherever an arm may stand."""
         short = {"enum": list(SHORT_ARMS), "description": "Short name of a usual arm."}
         return {"anyOf": [short, handler(core_schema)]}
+
+
+def run_order(arms: Iterable[Arm]) -> list[Arm]:
+    """Return the arms as they run: those that spend as much as the dearest one come after it."""
+    return sorted(arms, key=lambda arm: arm.turn)
 
 
 def _broken(arm: Arm) -> list[str]:

@@ -25,7 +25,7 @@ from sia_flow.spec.loop import (
     Training,
     Verify,
 )
-from sia_flow.spec.operation import SandboxSpec, Schedule, Track
+from sia_flow.spec.operation import SandboxSpec, Schedule, Spread, Track
 
 __all__ = [
     "API_VERSION",
@@ -49,6 +49,7 @@ __all__ = [
     "SandboxSpec",
     "Schedule",
     "Search",
+    "Spread",
     "TaskRef",
     "Track",
     "Training",
@@ -122,6 +123,9 @@ class ExperimentSpec(Section):
     """What goes to MLflow. Changes no result."""
     schedule: Schedule | None = None
     """When the experiment runs by itself. Changes no result."""
+    # Left out of the resolved spec: what runs where is no part of what an experiment is.
+    spread: Spread | None = Field(default=None, exclude=True)
+    """Workers that run arms and seeds at once. Not set: one after the other. Changes no result."""
 
     @model_validator(mode="after")
     def _rules(self) -> ExperimentSpec:

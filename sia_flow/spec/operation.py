@@ -1,9 +1,9 @@
-"""Where and when an experiment runs: the sandbox, the tracker, the schedule."""
+"""Where and when an experiment runs: the sandbox, the tracker, the schedule, the processes."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import Field, field_validator, model_validator
@@ -72,4 +72,21 @@ class Schedule(Section):
     def _one(self) -> Schedule:
         if (self.cron is None) == (self.interval is None):
             raise rule_error([Issue((), "needs exactly one of cron and interval")])
+        return self
+
+
+class Spread(Section):
+    """Workers that run several arms and seeds at once."""
+
+    type: Literal["processes", "dask", "ray"] = "processes"
+    """Where they run: processes of this machine, a Dask cluster or a Ray cluster that shares the project's folder."""
+    jobs: Annotated[int, Field(ge=1, le=10_000, examples=[2])] | None = None
+    """How many at once. Not set: as many as there are cores, or workers of the cluster."""
+    address: Annotated[str, Field(min_length=1, examples=["tcp://10.0.0.5:8786"])] | None = None
+    """Scheduler of the cluster. Not set: one is started on this machine for the run."""
+
+    @model_validator(mode="after")
+    def _cluster(self) -> Spread:
+        if self.type == "processes" and self.address is not None:
+            raise rule_error([Issue(("address",), "only a cluster has an address: set type to dask or ray")])
         return self

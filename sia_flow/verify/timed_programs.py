@@ -1,7 +1,8 @@
 """Scores timed programs: the programs of a batch race the reference in small fields.
 
 Invariant: a program is measured once an instance and its verdict is kept for good, in the memo and on disk; whoever
-asks again, after a kill, in another arm, in a later run, gets the verdict that was recorded.
+asks again, after a kill, in another arm or process, in a later run, gets the verdict that was recorded. One process at
+a time measures, so that no two are in each other's way.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import cast
 from sia_flow.canonical import derive_seed
 from sia_flow.errors import InfrastructureError
 from sia_flow.files import write_atomic
+from sia_flow.lineage.claims import claimed
 from sia_flow.lineage.records import Verdict
 from sia_flow.protocols import Instance, Job, Limits, Outcome, Sandbox, Session
 from sia_flow.verify.programs import REASONS, ProgramScorer
@@ -50,6 +52,12 @@ class TimedScorer(ProgramScorer):
         self._kept = kept
 
     def _run(self, instance: Instance, programs: Mapping[str, str]) -> dict[str, Verdict]:
+        if self._kept is None or all(self._recall(key) for key in programs):
+            return self._run_alone(instance, programs)
+        with claimed(self._kept, "measuring"):
+            return self._run_alone(instance, programs)
+
+    def _run_alone(self, instance: Instance, programs: Mapping[str, str]) -> dict[str, Verdict]:
         verdicts = {key: known for key in programs if (known := self._recall(key)) is not None}
         fresh = {key: text for key, text in programs.items() if key not in verdicts}
         refused = {key: fault for key, text in fresh.items() if (fault := self._refuse(text)) is not None}

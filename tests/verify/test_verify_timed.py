@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -147,3 +148,24 @@ def test_rounds_that_the_kernel_did_not_charge_count_for_nothing():
     assert timing.speedup == 2.0
     with pytest.raises(InfrastructureError, match="charged nothing for half"):
         _timings((long,), leader, Runner(1, seconds={long.name: [0.0, 0.0, 0.0, 2.0]}))
+
+
+def test_two_processes_measure_a_program_once(task, sandbox, tmp_path):
+    """Locks are held by open files, so that threads with scorers of their own stand for processes here."""
+    found = []
+    scorers = [make(task, sandbox, tmp_path) for _ in range(2)]
+    ready = threading.Barrier(2)
+
+    def score(scorer):
+        ready.wait()
+        found.append(scorer.score([(instance(scorer), RIGHT)])[0])
+
+    threads = [threading.Thread(target=score, args=(scorer,)) for scorer in scorers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for scorer in scorers:
+        scorer.close()
+    assert found[0] == found[1]
+    assert sum(scorer.verifications for scorer in scorers) == 1

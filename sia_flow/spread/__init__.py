@@ -1,0 +1,1 @@
+"""The arms and seeds of one experiment spread over processes, on this machine or on others."""

@@ -1,0 +1,67 @@
+"""Real arms on real workers: the records of one process, with a worker killed on the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from sia_flow.lineage.heads import heads
+from sia_flow.lineage.records import Generation
+from sia_flow.lineage.results import ArmResult
+from sia_flow.lineage.store import Store
+from sia_flow.loop.events import Several, Silent
+from sia_flow.loop.heads import HeadKeeper
+from sia_flow.spec.load import load_experiments
+from tests.cli import ops_world
+from tests.flows.world import done_steps, journal, make_project, records, run_here
+
+pytestmark = pytest.mark.slow
+
+
+class Killer(Silent):
+    """Kills the process that computed the first generation, and keeps what it is told."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.killed: list[int] = []
+        self.seen: list[tuple[str, int]] = []
+        self.ended: list[str] = []
+        self.warnings: list[str] = []
+
+    def generation(self, arm: str, generation: Generation) -> None:
+        self.seen.append((arm, generation.index))
+        if not self.killed:
+            last = next(e for e in reversed(journal(self.root)) if e["step"] == "verify")
+            self.killed.append(last["pid"])
+            os.kill(last["pid"], signal.SIGKILL)
+
+    def arm_ended(self, result: ArmResult) -> None:
+        # What is recorded has been looked at before.
+        assert Store(self.root / ".sia-flow/store").arm(result.key) is None
+        self.ended.append(result.arm)
+
+    def warning(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+def test_two_workers_one_of_them_killed_leave_the_records_of_one_process(tmp_path: Path) -> None:
+    expected = ops_world.template()
+    spec = make_project(tmp_path / "spread", ops_world.TWO)
+    root = spec.parents[1]
+    killer = Killer(root)
+    (experiment,) = load_experiments(spec)
+    keeper = HeadKeeper(Store(root / ".sia-flow/store"), experiment)
+    results = run_here(spec, "spread.jobs=2", watcher=Several(keeper, killer))
+    assert records(root) == records(expected)
+    assert [result.arm for result in results] == ["SIA-H", "W"]
+    assert max(Counter(done_steps(root)).values()) == 1
+    assert os.getpid() not in {entry["pid"] for entry in journal(root)}
+    assert any("another one takes over" in text for text in killer.warnings)
+    assert sorted(killer.ended) == ["SIA-H", "W"]
+    assert {("SIA-H", 0), ("SIA-H", 1), ("W", 0), ("W", 1)} == set(killer.seen)
+    kept = [(head.name, head.generations, head.result) for head in heads(Store(root / ".sia-flow/store"))]
+    assert kept == [(h.name, h.generations, h.result) for h in heads(Store(expected / ".sia-flow/store"))]
