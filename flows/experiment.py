@@ -24,6 +24,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
 from flows.local import run_arms
+from flows.pausing import paused
 from flows.prefect_runner import PrefectArtifacts, publish_comparison, run_prefect
 from sia_flow.errors import Interrupted
 from sia_flow.lineage.results import ArmResult
@@ -69,6 +70,7 @@ def experiment(spec: str, overrides: list[str] | None = None, index: int = 0) ->
             _stopped_in_the_ui(session.stop),
             Lab(chosen, project.root, Store(project.store), watcher, session.stop) as lab,
         ):
+            lab.pause = functools.partial(paused, session.stop)
             results = run_arms(lab, run_prefect, functools.partial(_as_subflow, session.stop))
             publish_comparison(lab, results)
     except Interrupted as stop:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import time
 
-from sia_flow.errors import BudgetSpentError
-from sia_flow.lineage.records import Decision, Generation, Spend, WeightPlan
+from sia_flow.errors import BudgetSpentError, NotApprovedError
+from sia_flow.lineage.records import Generation, Spend, WeightPlan
 from sia_flow.lineage.results import ArmResult
+from sia_flow.lineage.store import StepRecord
+from sia_flow.loop.approval import permitted, refusals
 from sia_flow.loop.arm import ArmState, Made, make_generation, select_sample, train_sample, with_talk
 from sia_flow.loop.control import best_of_n, chunks_for
 from sia_flow.loop.decide import decision_of, edited, prepare_edit, prepare_feedback
@@ -35,12 +37,17 @@ def improve(lab: Lab, run: Runner, state: ArmState, deadline: float | None = Non
     done until the spec gives it more wall time.
     """
     key, late = arm_key(lab, state), arm_key(lab, state, {"wall": lab.spec.budget.wall})
-    found = lab.store.arm(key) or lab.store.arm(late)
+    refused = {question: arm_key(lab, state, {"approval": question}) for question in refusals(lab, state)}
+    keys = (key, late, *refused.values())
+    found = next(filter(None, map(lab.store.arm, keys)), None)
     if found is not None:
         return found
-    refuse_second_reading(lab, state, (key, late))
+    refuse_second_reading(lab, state, keys)
     first_generation(lab, run, state)
-    stopped = grow(lab, run, state, deadline)
+    try:
+        stopped = grow(lab, run, state, deadline)
+    except NotApprovedError as error:
+        return finish_arm(lab, run, state, error.reason, arm_key(lab, state, {"approval": error.question}))
     return finish_arm(lab, run, state, stopped, late if stopped == "budget.wall" else key)
 
 
@@ -66,9 +73,12 @@ def first_generation(lab: Lab, run: Runner, state: ArmState) -> Generation:
 
 
 def grow(lab: Lab, run: Runner, state: ArmState, deadline: float | None = None) -> str:
-    """Add generations until the budget is spent or the Feedback-Agent stops; return why it ended."""
+    """Add generations until the budget is spent or the Feedback-Agent stops; return why it ended.
+
+    Raises NotApprovedError where a person has to allow a pull and does not.
+    """
     while len(state.history) <= lab.spec.budget.generations:
-        if deadline is not None and time.monotonic() > deadline:
+        if deadline is not None and time.monotonic() > deadline + state.waited:
             return "budget.wall"
         limit = spent(lab.spec.budget, state.spend) or spent_gpu(lab, state)
         if limit is not None:
@@ -81,32 +91,37 @@ def grow(lab: Lab, run: Runner, state: ArmState, deadline: float | None = None) 
         decision = decision_of(feedback)
         if decision.lever == "stop":
             return f"stop: {decision.reason}"
-        made = with_talk(_pull(lab, run, state, decision, feedback.spend), feedback)
-        _generation(lab, run, state, made)
+        _generation(lab, run, state, with_talk(_pull(lab, run, state, feedback), feedback))
     return "budget.generations"
 
 
-def _pull(lab: Lab, run: Runner, state: ArmState, decision: Decision, spend: Spend) -> Made:
-    parent = state.parent(lab)
-    made = Made(Agent(parent.scaffold, parent.adapter), decision, spend, {})
-    if decision.lever in ("harness", "both"):
-        made = _edit(lab, run, state, decision, spend)
-    if decision.lever in ("weights", "both") and decision.weights is not None:
-        made = _train(lab, run, state, made, decision.weights)
+def _pull(lab: Lab, run: Runner, state: ArmState, feedback: StepRecord) -> Made:
+    parent, decision = state.parent(lab), decision_of(feedback)
+    made = Made(Agent(parent.scaffold, parent.adapter), decision, feedback.spend, {})
+    try:
+        if decision.lever in ("harness", "both"):
+            made = _edit(lab, run, state, feedback)
+        if decision.lever in ("weights", "both") and decision.weights is not None:
+            made = _train(lab, run, state, feedback, made, decision.weights)
+    except NotApprovedError:
+        state.spend += made.spend
+        raise
     return made
 
 
-def _edit(lab: Lab, run: Runner, state: ArmState, decision: Decision, spend: Spend) -> Made:
-    record = run(lab, prepare_edit(lab, state, decision))
+def _edit(lab: Lab, run: Runner, state: ArmState, feedback: StepRecord) -> Made:
+    decision = decision_of(feedback)
+    record = run(lab, permitted(lab, state, feedback, prepare_edit(lab, state, decision)))
     scaffold, trials = edited(record)
     agent = Agent(scaffold, state.parent(lab).adapter)
-    return Made(agent, decision, spend + record.spend, {"scaffold edit": record.key}, trials)
+    return Made(agent, decision, feedback.spend + record.spend, {"scaffold edit": record.key}, trials)
 
 
-def _train(lab: Lab, run: Runner, state: ArmState, made: Made, plan: WeightPlan) -> Made:
+def _train(lab: Lab, run: Runner, state: ArmState, feedback: StepRecord, made: Made, plan: WeightPlan) -> Made:
     index = len(state.history)
     place = Place(state.arm.name, state.seed, index, state.label(index, plan.algorithm))
-    record = run(lab, prepare_train(lab, made.agent, plan, place, earlier_programs(lab, state)))
+    prepared = prepare_train(lab, made.agent, plan, place, earlier_programs(lab, state))
+    record = run(lab, permitted(lab, state, feedback, prepared))
     lab.drop_work(record.key)
     return Made(
         agent=Agent(made.agent.scaffold, record.outputs["adapter"]),

@@ -49,6 +49,8 @@ class ArmState:
     spend: Spend = field(default_factory=Spend)
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
     """Train evaluation by generation id."""
+    waited: float = 0.0
+    """Seconds for which people were waited for; they count against no budget."""
     programs: list[str] = field(default_factory=list)
     """Object ids of program lists found by weight updates."""
 

@@ -15,7 +15,7 @@ from sia_flow.providers.settings import Choice, choices_of
 from sia_flow.spec.language import KEYS, LanguageFields
 from sia_flow.spec.models import Experiment
 
-GROWS = {"arms", "seeds", "budget", "schedule", "track"}
+GROWS = {"approve", "arms", "seeds", "budget", "schedule", "track"}
 TURNS, EVIDENCE = 24, 24_000
 ROLES = ("meta", "feedback")
 

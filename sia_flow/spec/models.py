@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, Strict, model_validator
 
 from sia_flow.spec.actors import Agents, FeedbackAgentSpec, Lora, MetaAgentSpec, PolicySpec
+from sia_flow.spec.approval import Approve
 from sia_flow.spec.arms import Arm, Control
 from sia_flow.spec.base import Issue, Label, Lever, Section, Slug, left_out, repeated, rule_error
 from sia_flow.spec.loop import (
@@ -32,6 +33,7 @@ __all__ = [
     "Accept",
     "Agents",
     "Algorithm",
+    "Approve",
     "Arm",
     "Budget",
     "Control",
@@ -118,6 +120,8 @@ class ExperimentSpec(Section):
     """Limits of candidate programs."""
     budget: Budget = left_out({})
     """When an arm ends. May be raised later."""
+    approve: Approve | None = Field(default=None, exclude_if=lambda approve: approve is None)
+    """Which pulls wait for a person's yes. Not set: none. Changes no record."""
     track: Track = left_out({})
     """What goes to MLflow. Changes no result."""
     schedule: Schedule | None = None
