@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, Strict, field_validator, model_validator
+from pydantic import Field, Strict, field_validator
 
-from sia_flow.spec.base import Issue, Lever, Section, repeated, rule_error
+from sia_flow.spec.base import Lever, Section, repeated
 from sia_flow.spec.units import Duration, Money
 
 
 class Approve(Section):
-    """What a person is asked before it is done. Changes no result but where an arm ends."""
+    """What a person is asked before it is done: every pull, unless levers or an amount say which. Changes no record."""
 
     above_usd: Money | None = Field(default=None, examples=["$5"])
     """Ask before each pull after which an arm's spend would pass this amount. Not set: money asks nothing."""
     levers: Annotated[tuple[Lever, ...], Strict(strict=False), Field(examples=[["weights"]])] = ()
-    """Ask before each pull of these levers."""
+    """Ask before each pull of these levers. Empty: none for its lever alone."""
     timeout: Duration | None = Field(default=None, examples=["12h"])
     """How long to wait for an answer, in seconds or with a unit. Not set: for ever."""
     otherwise: Literal["stop", "go"] = "stop"
@@ -40,15 +40,10 @@ class Approve(Section):
             raise ValueError("names a lever twice; name each once")
         return tuple(sorted(levers))
 
-    @model_validator(mode="after")
-    def _rules(self) -> Approve:
-        if self.above_usd is None and not self.levers:
-            message = "asks for nothing: set levers (harness, weights) or above_usd, or drop approve"
-            raise rule_error([Issue((), message)])
-        return self
-
     def reasons(self, levers: tuple[Lever, ...], usd: float) -> list[str]:
         """Return why a pull of these levers, after which an arm has spent so much, needs a yes; empty where not."""
+        if self.above_usd is None and not self.levers:
+            return ["every pull"]
         found = [f"the {lever} lever" for lever in levers if lever in self.levers]
         if isinstance(self.above_usd, float) and usd > self.above_usd:
             found.append(f"${usd:.2f} spent or forecast, above ${self.above_usd:.2f}")

@@ -121,7 +121,7 @@ class ExperimentSpec(Section):
     budget: Budget = left_out({})
     """When an arm ends. May be raised later."""
     approve: Approve | None = Field(default=None, exclude_if=lambda approve: approve is None)
-    """Which pulls wait for a person's yes. Not set: none. Changes no record."""
+    """Which pulls wait for a person's yes; `{}` means every pull. Not set: none. Changes no record."""
     track: Track = left_out({})
     """What goes to MLflow. Changes no result."""
     schedule: Schedule | None = None

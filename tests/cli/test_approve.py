@@ -14,7 +14,7 @@ from flows.improve import first_generation, grow
 from flows.local import run_experiment
 from sia_flow.errors import Interrupted, SealedError, SpecError
 from sia_flow.lineage.approvals import Approvals
-from sia_flow.lineage.records import Spend
+from sia_flow.lineage.records import Lever, Spend
 from sia_flow.lineage.store import Store
 from sia_flow.loop.arm import ArmState
 from sia_flow.loop.events import Silent
@@ -165,10 +165,26 @@ def test_money_asks_and_whoever_resumes_where_an_engine_shows_it_says_yes(root: 
 
 
 @pytest.mark.parametrize(
+    ("section", "levers", "usd", "reasons"),
+    [
+        ("{}", ("harness",), 0.0, ["every pull"]),
+        ("{timeout: 12h}", ("harness", "weights"), 0.0, ["every pull"]),
+        ("{levers: [weights]}", ("harness",), 99.0, []),
+        ("{levers: [weights]}", ("harness", "weights"), 0.0, ["the weights lever"]),
+        ("{above_usd: 5}", ("weights",), 5.0, []),
+        ("{above_usd: $5, levers: [harness]}", ("harness",), 5.5, ["the harness lever", "$5.50 spent or forecast"]),
+    ],
+)
+def test_what_is_asked_for(spec: Path, section: str, levers: tuple[Lever, ...], usd: float, reasons: list[str]) -> None:
+    (experiment,) = load_experiments(spec, [f"approve={section}"])
+    assert experiment.spec.approve is not None
+    found = experiment.spec.approve.reasons(levers, usd)
+    assert [reason.partition(",")[0] for reason in found] == reasons
+
+
+@pytest.mark.parametrize(
     ("section", "words"),
     [
-        ("{}", "asks for nothing: set levers"),
-        ("{timeout: 12h}", "asks for nothing: set levers"),
         ("{above_usd: unlimited}", "no spend passes unlimited"),
         ("{levers: [weights, weights]}", "names a lever twice"),
         ("{levers: [both]}", "Allowed: harness, weights"),

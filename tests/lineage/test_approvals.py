@@ -27,9 +27,9 @@ def test_an_answer_holds_for_its_question_and_stays(book: Approvals) -> None:
     assert (held.answer, held.levers, held.name) == (given, ("weights",), "W seed 0 gen 2")
     assert [q.id for q in book.waiting()] == ["b" * 64]
     assert book.settle(ASKED.id, "stop", "the clock") == given
-    with pytest.raises(SpecError, match="was answered before: yes, by .*nothing to add"):
+    with pytest.raises(SpecError, match=r"was answered before: yes, by .*nothing to add"):
         book.answer(ASKED.id, "yes")
-    with pytest.raises(SpecError, match="was answered before, by .*: yes. That stands; .*sia-flow stop"):
+    with pytest.raises(SpecError, match=r"was answered before, by .*: yes. That stands; .*sia-flow stop"):
         book.answer(ASKED.id, "no")
     with pytest.raises(SpecError, match="nothing waits for an answer under cccc"):
         book.answer("c" * 64, "yes")
