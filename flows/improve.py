@@ -28,6 +28,7 @@ from sia_flow.loop.sealed import refuse_second_reading
 from sia_flow.loop.stopping import spent
 from sia_flow.loop.synth import prepare_synth
 from sia_flow.loop.train import Place, prepare_train
+from sia_flow.loop.unaided import ended_alone, made_alone, prepare_unaided
 
 
 def improve(lab: Lab, run: Runner, state: ArmState, deadline: float | None = None) -> ArmResult:
@@ -77,6 +78,8 @@ def grow(lab: Lab, run: Runner, state: ArmState, deadline: float | None = None) 
 
     Raises NotApprovedError where a person has to allow a pull and does not.
     """
+    if state.arm.control == "unaided":
+        return _alone(lab, run, state)
     while len(state.history) <= lab.spec.budget.generations:
         if deadline is not None and time.monotonic() > deadline + state.waited:
             return "budget.wall"
@@ -93,6 +96,14 @@ def grow(lab: Lab, run: Runner, state: ArmState, deadline: float | None = None) 
             return f"stop: {decision.reason}"
         _generation(lab, run, state, with_talk(_pull(lab, run, state, feedback), feedback))
     return "budget.generations"
+
+
+def _alone(lab: Lab, run: Runner, state: ArmState) -> str:
+    record = run(lab, prepare_unaided(lab, state))
+    _generation(lab, run, state, made_alone(lab, record))
+    # Its best program is to be its own, not one of the first scaffold's.
+    state.evaluations.pop(state.history[0].id)
+    return ended_alone(record)
 
 
 def _pull(lab: Lab, run: Runner, state: ArmState, feedback: StepRecord) -> Made:

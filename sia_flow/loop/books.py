@@ -29,7 +29,8 @@ def journal_of(state: Path, experiment: Experiment) -> Journal:
 
 def role_of(experiment: Experiment, role: str) -> LanguageFields | None:
     """Return the section of a role that a language model plays, else none."""
-    section: LanguageFields = getattr(experiment.spec.agents, role)
+    # The unaided agent is the Feedback-Agent's model, asked for something else.
+    section: LanguageFields = getattr(experiment.spec.agents, "feedback" if role == "unaided" else role)
     return section if kind_of(section) in KEYS else None
 
 

@@ -162,7 +162,8 @@ def _rollouts(lab: Lab, state: ArmState) -> Range:
     train = spec.rollouts.instances * spec.rollouts.samples
     each = train + spec.verify.select.instances * spec.verify.select.samples
     closing = spec.verify.sealed.instances * spec.verify.sealed.samples
-    left = max(0, spec.budget.generations + 1 - len(state.history))
+    wanted = 1 if state.arm.control == "unaided" else spec.budget.generations
+    left = max(0, wanted + 1 - len(state.history))
     pull = spec.training.iterations * spec.training.instances * spec.training.samples
     sample = trial_sample(lab)
     trials = spec.search.trials * sample.instances * sample.samples

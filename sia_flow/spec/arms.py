@@ -14,7 +14,9 @@ from pydantic_core import CoreSchema
 from sia_flow.spec.base import Issue, Label, Lever, Section, repeated, rule_error
 from sia_flow.spec.suggest import did_you_mean
 
-Control = Literal["best-of-n", "no-feedback"]
+Control = Literal["best-of-n", "no-feedback", "unaided"]
+IDLE = ("best-of-n", "unaided")
+"""Controls that pull no lever."""
 
 SHORT_ARMS: Mapping[str, Mapping[str, Any]] = {
     "SIA-H": {"levers": ("harness",)},
@@ -22,6 +24,7 @@ SHORT_ARMS: Mapping[str, Mapping[str, Any]] = {
     "SIA-W+H": {"levers": ("harness", "weights")},
     "best-of-n": {"control": "best-of-n"},
     "no-feedback": {"levers": ("harness",), "control": "no-feedback"},
+    "unaided": {"control": "unaided"},
 }
 
 
@@ -33,7 +36,8 @@ class Arm(Section):
     levers: Annotated[tuple[Lever, ...], Strict(strict=False)] = ()
     """What the Feedback-Agent may change: the scaffold (`harness`), the LoRA adapter (`weights`), or both."""
     control: Control | None = None
-    """Makes the arm a control at equal spend: `best-of-n` only samples, `no-feedback` edits blindly."""
+    """Makes the arm a control at equal spend: `best-of-n` only samples, `no-feedback` edits blindly, `unaided`
+    is the Feedback-Agent's model working on the task alone, once."""
 
     @model_validator(mode="before")
     @classmethod
@@ -74,10 +78,11 @@ class Arm(Section):
 def _broken(arm: Arm) -> list[str]:
     """Return what is wrong between the fields of an arm, in words that say what to do."""
     found = []
-    if not arm.levers and arm.control != "best-of-n":
+    if not arm.levers and arm.control not in IDLE:
         found.append("the arm pulls no lever: add levers (harness, weights), or control: best-of-n to sample only")
-    if arm.levers and arm.control == "best-of-n":
-        found.append("best-of-n only samples: drop levers, or drop control")
+    if arm.levers and arm.control in IDLE:
+        does = "only samples" if arm.control == "best-of-n" else "works on the task alone"
+        found.append(f"{arm.control} {does}: drop levers, or drop control")
     usual = SHORT_ARMS.get(arm.name)
     if usual and (arm.levers, arm.control) != (usual.get("levers", ()), usual.get("control")):
         found.append(f'"{arm.name}" is the short name of another arm: choose a name of your own')

@@ -160,7 +160,7 @@ class Budget(Section):
     """US dollars that paid providers may cost: an amount, or `unlimited`. Not set: nothing may cost money."""
     total: Money | None = Field(default=None, exclude_if=lambda usd: usd is None)
     """US dollars that the whole experiment may cost, all arms and seeds together. Not set: each has its `usd`."""
-    roles: Mapping[Literal["meta", "feedback"], RoleBudget] = Field(
+    roles: Mapping[Literal["meta", "feedback", "unaided"], RoleBudget] = Field(
         default={}, exclude_if=lambda roles: not roles, examples=["{feedback: {usd: $2}}"]
     )
     """Caps of single roles, inside the others."""
