@@ -173,5 +173,7 @@ def _rollouts(lab: Lab, state: ArmState) -> Range:
         weights = any("weights" in arm.levers for arm in spec.arms)
         return Range(low, low + (pull * max(1, left // 2) if weights else trials * left))
     dear = max(pull * ("weights" in levers), trials * ("harness" in levers))
+    if spec.search.interleave is not None and len(levers) == 2:
+        dear = pull + trials
     cheap = pull if levers == ("weights",) else 0
     return Range(low + cheap * (left > 1), low + dear * max(0, left - 1))

@@ -101,6 +101,11 @@ class Search(Section):
     """What the next generation is made from: the best accepted one (`incumbent`) or the last (`chain`)."""
     trials: Annotated[int, Field(ge=1, le=1000)] = 6
     """Alternative edits that one pull of the harness lever tries on the train split."""
+    interleave: Annotated[int, Field(ge=1, le=1000, examples=[2])] | None = Field(
+        default=None, exclude_if=lambda every: every is None
+    )
+    """Every so many harness pulls without a weight update, one follows the edit in the same generation, in arms that
+    may. Not set: as the Feedback-Agent decides."""
 
 
 class Reuse(Section):

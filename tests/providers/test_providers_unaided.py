@@ -12,7 +12,7 @@ import pytest
 from sia_flow.agents.ledger import ledger_rows
 from sia_flow.errors import SpecError
 from sia_flow.lineage.store import Store
-from sia_flow.loop.events import Several
+from sia_flow.loop.events import Several, Silent
 from sia_flow.loop.unaided import fixed
 from sia_flow.loop.view import FolderView
 from sia_flow.plan.project import Project
@@ -21,7 +21,7 @@ from sia_flow.scaffold.contract import check
 from sia_flow.spec.load import load_experiments
 from tests.cli.ops_world import call
 from tests.flows.world import done_steps, generations, make_project, run_here
-from tests.providers.claude import USAGE, done
+from tests.providers.claude import FIRST, USAGE, done, verdict
 from tests.providers.conftest import in_order
 from tests.providers.test_providers_experiments import EACH, SPEC, Hears, Ran
 from tests.providers.wire import KEY, Call, Fault, Request, Say, Wire
@@ -110,7 +110,8 @@ def test_it_reads_tries_answers_once_and_is_judged_like_an_arm(ran: Ran) -> None
     assert "# Denoising" in asked[1].results[0]
     assert "there is no tool 'try_change'" in asked[1].results[1]
     rewards = [float(r.results[0].split("mean reward ")[1].split()[0]) for r in asked[2:]]
-    assert len(set(rewards)) == 3
+    assert rewards[0] == 0.0
+    assert rewards[2] > 0.0
     assert "syntax" in asked[2].results[0]
 
     (row,) = [row for row in final_rows([result]) if row.kind == "control"]
@@ -191,3 +192,33 @@ def test_a_program_comes_out_of_its_scaffold_as_it_was(program: str) -> None:
     scope: dict[str, object] = {}
     exec(text, scope)
     assert scope["PROGRAM"] == program
+
+
+def test_both_levers_in_one_generation_are_allowed_by_one_answer(ran: Ran, tmp_path: Path, serve) -> None:
+    """The gate of the weights asks before the edit is tried, and the record is one generation of both."""
+    wire = serve([done(verdict("both", FIRST, algorithm="grpo"))])
+    spec = begun(ran, tmp_path, wire)
+    both = ("arms=[SIA-W+H]", *ALONE[1:], "budget={generations: 1, usd: 1}")
+    steps: list[str] = []
+
+    class Person(Silent):
+        def approval(self, word: str, text: str) -> None:
+            steps.append(word)
+            if word == "asked":
+                call(tmp_path, "approve", "small")
+
+        def step_started(self, name: str, label: str, total: int | None) -> None:
+            steps.append(name)
+
+    (result,) = run_here(spec, *both, "approve={levers: [weights]}", watcher=Person())
+    first, made = generations(tmp_path, result)
+    assert (made.decision.lever, made.decision.action) == ("both", "both")
+    assert made.scaffold != first.scaffold
+    assert made.adapter is not None
+    assert {"scaffold edit", "train-LoRA", "feedback"} <= set(made.steps)
+    assert len(result.factorial) == 4
+    assert steps.count("asked") == 1
+    after = steps[steps.index("asked") :]
+    assert after[:2] == ["asked", "yes"]
+    assert "train-LoRA" in after
+    assert (made.spend.updates > 0, made.train.n) == (True, 4)
