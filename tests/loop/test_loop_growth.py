@@ -159,17 +159,3 @@ def test_the_gate_refuses_what_is_not_better(spec: Path) -> None:
         assert generation.parent == best.id
         assert f"{generation.gain:+.4f}" in generation.verdict
     assert result.incumbent == [g for g in made if g.accepted][-1].id
-
-
-def test_levers_are_interleaved_within_a_generation(spec: Path) -> None:
-    """Every second harness pull trains the weights through its edit; without the key the agent does as it did."""
-    both = ("arms=[SIA-W+H]", "training.iterations=1", "budget.generations=3")
-    (result,) = run_here(spec, *both, "search.interleave=2")
-    made = generations(spec.parents[1], result)
-    assert [g.decision.lever for g in made[1:]] == ["harness", "both", "harness"]
-    mixed = made[2]
-    assert mixed.decision.reason.endswith("in the same generation.")
-    assert (mixed.adapter is not None, mixed.trials != (), mixed.training != ()) == (True, True, True)
-    assert {"scaffold edit", "train-LoRA"} <= set(mixed.steps)
-    (plain,) = run_here(spec, *both[:2])
-    assert generations(spec.parents[1], plain)[1].scaffold == made[1].scaffold
