@@ -25,6 +25,7 @@ from prefect.states import Cancelled
 
 from flows.arm_flow import PrefectBoard, as_subflow
 from flows.local import run_arms
+from flows.pausing import paused
 from flows.prefect_runner import PrefectArtifacts, publish_comparison, run_prefect
 from flows.spread import spread_arms
 from flows.terminating import terminates
@@ -71,6 +72,7 @@ def experiment(spec: str, overrides: list[str] | None = None, index: int = 0) ->
             _stopped_in_the_ui(session.stop),
             Lab(chosen, project.root, Store(project.store), watcher, session.stop) as lab,
         ):
+            lab.pause = functools.partial(paused, session.stop)
             results = _all_arms(lab, session.stop)
             publish_comparison(lab, results)
     except Interrupted as stop:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import time
 
-from sia_flow.errors import BudgetSpentError
-from sia_flow.lineage.records import Decision, Generation, Spend, WeightPlan
+from sia_flow.errors import BudgetSpentError, NotApprovedError
+from sia_flow.lineage.records import Generation, Spend, WeightPlan
 from sia_flow.lineage.results import ArmResult
+from sia_flow.lineage.store import StepRecord
+from sia_flow.loop.approval import permitted, refusals
 from sia_flow.loop.arm import ArmState, Made, make_generation, select_sample, train_sample, with_talk
 from sia_flow.loop.control import best_of_n, chunks_for
 from sia_flow.loop.decide import decision_of, edited, prepare_edit, prepare_feedback
@@ -27,6 +29,7 @@ from sia_flow.loop.sealed import refuse_second_reading
 from sia_flow.loop.stopping import spent
 from sia_flow.loop.synth import prepare_synth
 from sia_flow.loop.train import Place, prepare_train
+from sia_flow.loop.unaided import ended_alone, made_alone, prepare_unaided
 
 
 def improve(
@@ -40,12 +43,17 @@ def improve(
     """
     extra = dict(target.as_key()) if target else {}
     key, late = arm_key(lab, state, extra), arm_key(lab, state, {**extra, "wall": lab.spec.budget.wall})
-    found = lab.store.arm(key) or lab.store.arm(late)
+    refused = {question: arm_key(lab, state, {**extra, "approval": question}) for question in refusals(lab, state)}
+    keys = (key, late, *refused.values())
+    found = next(filter(None, map(lab.store.arm, keys)), None)
     if found is not None:
         return found
-    refuse_second_reading(lab, state, (key, late))
+    refuse_second_reading(lab, state, keys)
     first_generation(lab, run, state)
-    stopped = grow(lab, run, state, deadline, target)
+    try:
+        stopped = grow(lab, run, state, deadline, target)
+    except NotApprovedError as error:
+        return finish_arm(lab, run, state, error.reason, arm_key(lab, state, {**extra, "approval": error.question}))
     return finish_arm(lab, run, state, stopped, late if stopped == "budget.wall" else key)
 
 
@@ -71,11 +79,16 @@ def first_generation(lab: Lab, run: Runner, state: ArmState) -> Generation:
 
 
 def grow(lab: Lab, run: Runner, state: ArmState, deadline: float | None = None, target: Target | None = None) -> str:
-    """Add generations until the budget, or the target, is spent or the Feedback-Agent stops; return why it ended."""
+    """Add generations until the budget, or the target, is spent or the Feedback-Agent stops; return why it ended.
+
+    Raises NotApprovedError where a person has to allow a pull and does not.
+    """
+    if state.arm.control == "unaided":
+        return _alone(lab, run, state)
     while target is not None or len(state.history) <= lab.spec.budget.generations:
         if target is not None and target.reached(state.spend, policy_rate(lab.spec)):
             return "equal spend"
-        if deadline is not None and time.monotonic() > deadline:
+        if deadline is not None and time.monotonic() > deadline + state.waited:
             return "budget.wall"
         limit = spent(lab.spec.budget, state.spend) or spent_gpu(lab, state)
         if limit is not None:
@@ -88,32 +101,45 @@ def grow(lab: Lab, run: Runner, state: ArmState, deadline: float | None = None, 
         decision = decision_of(feedback)
         if decision.lever == "stop":
             return f"stop: {decision.reason}"
-        made = with_talk(_pull(lab, run, state, decision, feedback.spend), feedback)
-        _generation(lab, run, state, made)
+        _generation(lab, run, state, with_talk(_pull(lab, run, state, feedback), feedback))
     return "budget.generations"
 
 
-def _pull(lab: Lab, run: Runner, state: ArmState, decision: Decision, spend: Spend) -> Made:
-    parent = state.parent(lab)
-    made = Made(Agent(parent.scaffold, parent.adapter), decision, spend, {})
-    if decision.lever in ("harness", "both"):
-        made = _edit(lab, run, state, decision, spend)
-    if decision.lever in ("weights", "both") and decision.weights is not None:
-        made = _train(lab, run, state, made, decision.weights)
+def _alone(lab: Lab, run: Runner, state: ArmState) -> str:
+    record = run(lab, prepare_unaided(lab, state))
+    _generation(lab, run, state, made_alone(lab, record))
+    # Its best program is to be its own, not one of the first scaffold's.
+    state.evaluations.pop(state.history[0].id)
+    return ended_alone(record)
+
+
+def _pull(lab: Lab, run: Runner, state: ArmState, feedback: StepRecord) -> Made:
+    parent, decision = state.parent(lab), decision_of(feedback)
+    made = Made(Agent(parent.scaffold, parent.adapter), decision, feedback.spend, {})
+    try:
+        if decision.lever in ("harness", "both"):
+            made = _edit(lab, run, state, feedback)
+        if decision.lever in ("weights", "both") and decision.weights is not None:
+            made = _train(lab, run, state, feedback, made, decision.weights)
+    except NotApprovedError:
+        state.spend += made.spend
+        raise
     return made
 
 
-def _edit(lab: Lab, run: Runner, state: ArmState, decision: Decision, spend: Spend) -> Made:
-    record = run(lab, prepare_edit(lab, state, decision))
+def _edit(lab: Lab, run: Runner, state: ArmState, feedback: StepRecord) -> Made:
+    decision = decision_of(feedback)
+    record = run(lab, permitted(lab, state, feedback, prepare_edit(lab, state, decision)))
     scaffold, trials = edited(record)
     agent = Agent(scaffold, state.parent(lab).adapter)
-    return Made(agent, decision, spend + record.spend, {"scaffold edit": record.key}, trials)
+    return Made(agent, decision, feedback.spend + record.spend, {"scaffold edit": record.key}, trials)
 
 
-def _train(lab: Lab, run: Runner, state: ArmState, made: Made, plan: WeightPlan) -> Made:
+def _train(lab: Lab, run: Runner, state: ArmState, feedback: StepRecord, made: Made, plan: WeightPlan) -> Made:
     index = len(state.history)
     place = Place(state.arm.name, state.seed, index, state.label(index, plan.algorithm))
-    record = run(lab, prepare_train(lab, made.agent, plan, place, earlier_programs(lab, state)))
+    prepared = prepare_train(lab, made.agent, plan, place, earlier_programs(lab, state))
+    record = run(lab, permitted(lab, state, feedback, prepared))
     lab.drop_work(record.key)
     return Made(
         agent=Agent(made.agent.scaffold, record.outputs["adapter"]),

@@ -71,7 +71,8 @@ def tags_of(lab: Lab, prepared: Prepared) -> set[str]:
     `sia-flow deploy` sets how many tasks of a tag may run at once, over all flows of the server.
     """
     agents = lab.spec.agents
-    asks = {"scaffold synth": agents.meta.type, "feedback": agents.feedback.type}.get(prepared.name, "builtin")
+    meta, feedback = agents.meta.type, agents.feedback.type
+    asks = {"scaffold synth": meta, "feedback": feedback, "unaided": feedback}.get(prepared.name, "builtin")
     if asks not in ("builtin", "learned"):
         return {"api"}
     return {"gpu"} if prepared.name in ("rollout", "train-LoRA") and _has_gpu() else set()

@@ -5,6 +5,7 @@ Invariant: it does what `flows/local.py` does in one process, and ends when whoe
 
 from __future__ import annotations
 
+import functools
 import os
 import queue
 import socket
@@ -20,6 +21,7 @@ from sia_flow.lineage.results import ArmResult
 from sia_flow.lineage.store import Store
 from sia_flow.loop.arm import ArmState
 from sia_flow.loop.lab import Lab
+from sia_flow.loop.pausing import unpaused
 from sia_flow.loop.prepared import run_local
 from sia_flow.loop.stopping import Stop
 from sia_flow.plan.project import Project
@@ -125,13 +127,17 @@ def _shown(lab: Lab, order: Message, others: tuple[ArmResult, ...]) -> ArmResult
     from prefect.exceptions import PrefectException
 
     from flows.arm_flow import as_subflow
+    from flows.pausing import paused
     from flows.prefect_runner import run_prefect
 
     state = _state(lab, order)
+    lab.pause = functools.partial(paused, lab.stop)
     try:
         return as_subflow(lab.stop, state, arm_body(lab, run_prefect, state, others), order["flow"])
     except (httpx.HTTPError, PrefectException) as error:
         raise ConnectionError(type(error).__name__) from error
+    finally:
+        lab.pause = unpaused
 
 
 def _state(lab: Lab, order: Message) -> ArmState:

@@ -79,6 +79,19 @@ class BudgetSpentError(SiaFlowError):
         """What the step that it ended had cost so far."""
 
 
+class NotApprovedError(SiaFlowError):
+    """A person refused a pull, or nobody allowed it in time; the arm ends in order, with its best so far."""
+
+    exit_code = 13
+
+    def __init__(self, reason: str, question: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        """`approval.refused` or `approval.timeout`."""
+        self.question = question
+        """Id of what was asked."""
+
+
 class SealedError(SiaFlowError):
     """The sealed split would be read where it must not, or once more than it may."""
 

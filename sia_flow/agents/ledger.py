@@ -1,7 +1,7 @@
 """The lever ledger of a project: every pull that its store knows of, across experiments.
 
 Invariant: rows are computed from the store's records whenever they are asked for, each generation once, in an
-order that depends on the records alone.
+order that depends on the records alone. What an agent made alone was no pull.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def ledger_rows(store: Store) -> tuple[LedgerRow, ...]:
     rows = [
         _row(store, generation, generation.decision, owners.get(generation.id))
         for generation in store.generations()
-        if generation.decision is not None
+        if generation.decision is not None and "unaided" not in generation.steps
     ]
     return tuple(sorted(rows, key=_order))
 

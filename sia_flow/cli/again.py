@@ -113,7 +113,7 @@ def make_again(project: Project, store: Store, head: Head, folder: Path, upto: i
     if upto is not None:
         budget["generations"] = max(1, upto)
     arms = [arm for arm in head.spec["spec"]["arms"] if arm["name"] == head.arm]
-    experiment = experiment_of(head, arms=arms, seeds=[head.seed], budget=budget)
+    experiment = experiment_of(head, arms=arms, seeds=[head.seed], budget=budget, approve=None)
     with Lab(experiment, project.root, Store(folder / "store")) as lab:
         if upto is not None:
             return list(_generations(store, head, lab, _grown(lab, upto)))

@@ -63,10 +63,11 @@ def command(
 
 def _chosen(store: Store, name: str) -> tuple[Head, Generation]:
     from sia_flow.lineage.references import find_generation, find_runs, incumbent
+    from sia_flow.spec.arms import IDLE
 
     if "@" not in name:
-        # A control draws from the first scaffold; its agent is not what the experiment made.
-        runs = [head for head in find_runs(store, name) if head.generations and head.control != "best-of-n"]
+        # A control that pulls no lever has no agent that the experiment made.
+        runs = [head for head in find_runs(store, name) if head.generations and head.control not in IDLE]
         if not runs:
             raise SpecError(f"{name} has no generation to export yet")
         found = [(head, incumbent(store, head)) for head in runs]

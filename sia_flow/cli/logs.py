@@ -91,6 +91,7 @@ _WORDS = {
     "done": "done        {step}: {label}",
     "generation": "generation  {arm} seed {seed} gen {index}: select {select:.4f}, {verdict}",
     "arm": "arm ended   {arm} seed {seed}: {stopped}, sealed {sealed:.4f}",
+    "approval": "approval    {word}: {text}",
     "warning": "warning     {text}",
     "run": "run         {state} {text}",
 }

@@ -96,6 +96,8 @@ def _step(events: list[Mapping[str, Any]], pid: int) -> str:
         elif event["event"] == "progress" and text:
             total = f" of {event['total']}" if event.get("total") else ""
             text = f"{text.partition(',')[0]}, {event['done']}{total}"
+        elif event["event"] == "approval":
+            text = f"waits for a yes: {event['text']}" if event["word"] == "asked" else ""
         elif event["event"] in ("done", "run"):
             text = ""
     return text

@@ -43,6 +43,7 @@ COMMANDS = {
     "show": Entry("sia_flow.cli.show:command", "Show a run, or one generation of it."),
     "diff": Entry("sia_flow.cli.diff:command", "Show what is different between two generations."),
     "stop": Entry("sia_flow.cli.stop:command", "Stop a run at its next safe point."),
+    "approve": Entry("sia_flow.cli.approve:command", "Allow a pull that waits for a person, or refuse it."),
     "resume": Entry("sia_flow.cli.resume:command", "Go on with a run, as it was last applied."),
     "fork": Entry("sia_flow.cli.fork:command", "Start a new experiment from a generation."),
     "compare": Entry("sia_flow.cli.compare:command", "Compare the arms of an experiment."),

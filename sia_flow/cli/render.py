@@ -83,6 +83,11 @@ class Terminal(Silent):
         text = f"{result.arm} seed {result.seed} ended ({result.stopped}): sealed {result.sealed.mean:.4f}"
         self.progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
+    def approval(self, word: str, text: str) -> None:
+        """Print what is asked, with the command that answers, or the answer."""
+        said = "waits for a yes" if word == "asked" else f"approval: {word}"
+        self.progress.console.print(f"{said}: {text}", markup=False, highlight=False, soft_wrap=True)
+
     def warning(self, text: str) -> None:
         """Print a warning."""
         self.progress.console.print(f"[yellow]warning:[/] {escape(text)}")
@@ -128,6 +133,10 @@ class JsonLines(Silent):
     def arm_ended(self, result: ArmResult) -> None:
         """Write the arm's result."""
         self._emit("arm", **result.model_dump(mode="json", exclude={"select", "sealed", "factorial"}))
+
+    def approval(self, word: str, text: str) -> None:
+        """Write the question, or the answer."""
+        self._emit("approval", word=word, text=text)
 
     def warning(self, text: str) -> None:
         """Write the warning."""

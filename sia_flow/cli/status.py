@@ -14,6 +14,7 @@ from sia_flow.cli.spend import spend_by_role, spend_lines
 
 if TYPE_CHECKING:
     from sia_flow.cli.lookup import Now
+    from sia_flow.lineage.approvals import Question
     from sia_flow.lineage.heads import Head
     from sia_flow.lineage.records import Generation
     from sia_flow.lineage.store import Store
@@ -67,6 +68,7 @@ def _watch(project: Project, store: Store, what: str | None) -> None:
 
 def _states(project: Project, store: Store, what: str | None) -> list[dict[str, Any]]:
     from sia_flow.cli.lookup import experiment_name, now, of_experiment
+    from sia_flow.lineage.approvals import approvals_of
     from sia_flow.lineage.heads import heads
     from sia_flow.loop.eventlog import log_path
 
@@ -83,8 +85,24 @@ def _states(project: Project, store: Store, what: str | None) -> list[dict[str, 
         doing = now(project, name)
         runs = [_run(store, head) for head in own]
         spend = spend_by_role(project.state, name)
-        states.append({"experiment": name, **_doing(doing), "runs": runs, "missing": _missing(own), "spend": spend})
+        asked = approvals_of(project.state, name).waiting()
+        waits = [_waiting(question, doing.pid) for question in asked if not _overtaken(question, own)]
+        missing = _missing(own)
+        states.append(
+            {"experiment": name, **_doing(doing), "runs": runs, "missing": missing, "waits": waits, "spend": spend}
+        )
     return states
+
+
+def _overtaken(question: Question, own: Sequence[Head]) -> bool:
+    """Say whether an arm has gone on without an answer, its gate being gone."""
+    made = ((h.arm, h.seed, len(h.generations)) for h in own)
+    return any((arm, seed) == (question.arm, question.seed) and count > question.index for arm, seed, count in made)
+
+
+def _waiting(question: Question, pid: int | None) -> dict[str, Any]:
+    kept = ("arm", "seed", "index", "action", "reason", "why", "at", "by")
+    return {name: getattr(question, name) for name in kept} | {"now": question.pid == pid}
 
 
 def _doing(doing: Now) -> dict[str, Any]:
@@ -153,8 +171,16 @@ def _lines(states: Sequence[dict[str, Any]]) -> list[str]:
         lines.append(f"{state['experiment']}: {state['state']}{process}{text}")
         lines += [_run_line(run) for run in state["runs"]]
         lines += [f"  {name}: not begun" for name in state["missing"]]
+        lines += [_wait_line(state["experiment"], wait) for wait in state["waits"]]
         lines += spend_lines(state["spend"])
     return [printable(line) for line in lines] or ["nothing was applied yet"]
+
+
+def _wait_line(name: str, wait: dict[str, Any]) -> str:
+    answer = f"sia-flow approve {name} --arm {wait['arm']} --seed {wait['seed']} [--no]"
+    later = "" if wait["now"] else f"; the run that asked has ended: answer, then sia-flow resume {name}"
+    where = f"{wait['arm']} seed {wait['seed']} gen {wait['index']}"
+    return f"  {where} waits for a yes: {wait['action']} ({wait['why']}): {answer}{later}"
 
 
 def _run_line(run: dict[str, Any]) -> str:

@@ -36,7 +36,8 @@ def run_identity(experiment: Experiment, root: Path) -> str:
 
     The user's own data counts by its content and not by its path.
     """
-    fields = experiment.spec.model_dump(mode="json", exclude={"arms", "seeds", "budget", "schedule", "track"})
+    grows = {"approve", "arms", "seeds", "budget", "schedule", "track"}
+    fields = experiment.spec.model_dump(mode="json", exclude=grows)
     data = experiment.spec.task.data
     if data is not None and (own := find_own(root, data)) is not None:
         fields["task"]["data"] = content_name(own)

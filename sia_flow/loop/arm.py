@@ -49,6 +49,8 @@ class ArmState:
     spend: Spend = field(default_factory=Spend)
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
     """Train evaluation by generation id."""
+    waited: float = 0.0
+    """Seconds for which people were waited for; they count against no budget."""
     programs: list[str] = field(default_factory=list)
     """Object ids of program lists found by weight updates."""
 
@@ -104,7 +106,7 @@ def make_generation(
     """Judge an evaluated agent against the incumbent (no match: there is none) and write its record."""
     parent = state.parent(lab) if state.incumbent else None
     guards = lab.verifier.guards(select.score.metrics)
-    accepted, verdict, gain, gain_se = _judge(lab, match, guards)
+    accepted, verdict, gain, gain_se = _judge(lab, state, match, guards)
     steps = {**made.steps, **_step_keys(train, select), **(match.steps if match else {})}
     generation = Generation(
         id=_identity(lab, state, made, parent, steps),
@@ -154,10 +156,14 @@ def _identity(lab: Lab, state: ArmState, made: Made, parent: Generation | None, 
     )
 
 
-def _judge(lab: Lab, match: Match | None, guards: Mapping[str, float]) -> tuple[bool, str, float, float]:
+def _judge(
+    lab: Lab, state: ArmState, match: Match | None, guards: Mapping[str, float]
+) -> tuple[bool, str, float, float]:
     if match is None:
         return True, "first generation", 0.0, 0.0
     gain, gain_se = paired_gain(match.new, match.old)
+    if state.arm.control == "unaided":
+        return True, f"its answer stands: gain {gain:+.4f} +- {gain_se:.4f}", gain, gain_se
     if lab.spec.accept.gate == "always":
         return True, f"gate off: gain {gain:+.4f} +- {gain_se:.4f}", gain, gain_se
     blocking = guards if lab.verifier.guards_block else {}

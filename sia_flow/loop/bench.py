@@ -40,7 +40,7 @@ class TrainBench:
         scaffold = self._lab.store.objects.put_tree({name: text.encode() for name, text in files.items()})
         found = evaluate(self._lab, run_local, Agent(scaffold, self._adapter), SMOKE, self._seed, self._label)
         self._pay(found.verify.key, found.spend)
-        return Smoke(_pairs(self._lab, found))
+        return Smoke(pairs_of(self._lab, found))
 
     def score(self, answer: str) -> Verdict:
         """Score an answer on one instance. Raises InfrastructureError."""
@@ -84,7 +84,7 @@ class StateBench(TrainBench):
 
     def rollouts(self, index: int) -> Rollouts:
         """Return the train rollouts of a generation with their verdicts."""
-        return _pairs(self._lab, self._state.evaluations[self._state.history[index].id])
+        return pairs_of(self._lab, self._state.evaluations[self._state.history[index].id])
 
     def ledger(self) -> Sequence[LedgerRow]:
         """Return the pulls that the experiment pinned at its first decision, and those of this arm."""
@@ -95,7 +95,7 @@ class StateBench(TrainBench):
         return [*self._rows, *(row.model_copy(update={"experiment": None, "arm": None}) for row in rows)]
 
 
-def _pairs(lab: Lab, evaluation: Evaluation) -> Rollouts:
+def pairs_of(lab: Lab, evaluation: Evaluation) -> Rollouts:
     """Return the rollouts of an evaluation with their verdicts, as agents may see them."""
     verdicts = [shown_verdict(verdict) for verdict in evaluation.verdicts(lab)]
     return list(zip(evaluation.trajectories(lab), verdicts, strict=True))

@@ -17,7 +17,7 @@ from sia_flow.providers.settings import Choice, choices_of
 from sia_flow.spec.language import KEYS, LanguageFields
 from sia_flow.spec.models import Experiment
 
-GROWS = {"arms", "seeds", "budget", "schedule", "track"}
+GROWS = {"approve", "arms", "seeds", "budget", "schedule", "track"}
 TURNS, EVIDENCE = 24, 24_000
 ROLES = ("meta", "feedback")
 
@@ -38,7 +38,8 @@ def close_books(state: Path, experiment: Experiment, writer: str | None = None) 
 
 def role_of(experiment: Experiment, role: str) -> LanguageFields | None:
     """Return the section of a role that a language model plays, else none."""
-    section: LanguageFields = getattr(experiment.spec.agents, role)
+    # The unaided agent is the Feedback-Agent's model, asked for something else.
+    section: LanguageFields = getattr(experiment.spec.agents, "feedback" if role == "unaided" else role)
     return section if kind_of(section) in KEYS else None
 
 

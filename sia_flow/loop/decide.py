@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from statistics import fmean
 
 from sia_flow.agents.blind import BlindFeedbackAgent
@@ -19,6 +20,7 @@ from sia_flow.lineage.store import Step, StepOutput, StepRecord
 from sia_flow.loop.arm import ArmState
 from sia_flow.loop.books import admit_models
 from sia_flow.loop.evaluate import Agent, Sample, as_pairs, evaluate, rank_programs, top_programs
+from sia_flow.loop.interleave import interleaved
 from sia_flow.loop.lab import Lab
 from sia_flow.loop.language import language_feedback, speaks
 from sia_flow.loop.ledger import pinned_ledger, rows_of
@@ -77,6 +79,12 @@ def _feedback(lab: Lab, state: ArmState, ledger: str | None) -> StepOutput:
         seed=derive_seed(state.seed, "feedback", len(state.history)),
         choose=lambda rewards, valid, names: _choose(lab, trajectories, rewards, valid, names),
     )
+    output = _decided(lab, state, evidence, ledger)
+    decision = interleaved(lab.spec.search.interleave, evidence, Decision.model_validate(output.result))
+    return replace(output, result=decision.model_dump(mode="json"))
+
+
+def _decided(lab: Lab, state: ArmState, evidence: Evidence, ledger: str | None) -> StepOutput:
     blind = state.arm.control == "no-feedback"
     if speaks(lab, "feedback") and not blind:
         return language_feedback(lab, state, evidence, rows_of(lab, ledger))

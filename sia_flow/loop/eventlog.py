@@ -77,6 +77,10 @@ class EventLog(Silent):
             "arm", arm=result.arm, seed=result.seed, stopped=result.stopped, sealed=result.sealed.mean, key=result.key
         )
 
+    def approval(self, word: str, text: str) -> None:
+        """Note that a person is asked, or has answered."""
+        self._write("approval", word=word, text=text)
+
     def warning(self, text: str) -> None:
         """Note a warning."""
         self._write("warning", text=text)

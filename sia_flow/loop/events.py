@@ -30,6 +30,9 @@ class Watcher(Protocol):
     def arm_ended(self, result: ArmResult) -> None:
         """An arm is finished."""
 
+    def approval(self, word: str, text: str) -> None:
+        """A pull waits for a person (`asked`), or was answered: `yes`, `no`, `go`, `stop`."""
+
     def warning(self, text: str) -> None:
         """Something outside the experiment went wrong, and the run goes on."""
 
@@ -53,6 +56,9 @@ class Silent:
         """Ignore it."""
 
     def arm_ended(self, result: ArmResult) -> None:
+        """Ignore it."""
+
+    def approval(self, word: str, text: str) -> None:
         """Ignore it."""
 
     def warning(self, text: str) -> None:
@@ -94,6 +100,11 @@ class Several(Silent):
         """Tell all."""
         for watcher in self.watchers:
             watcher.arm_ended(result)
+
+    def approval(self, word: str, text: str) -> None:
+        """Tell all."""
+        for watcher in self.watchers:
+            watcher.approval(word, text)
 
     def warning(self, text: str) -> None:
         """Tell all."""

@@ -175,9 +175,9 @@ def factorial(lab: Lab, run: Runner, state: ArmState) -> tuple[Cell, ...]:
     return tuple(cells)
 
 
-def arm_key(lab: Lab, state: ArmState, extra: Mapping[str, float | None] | None = None) -> str:
+def arm_key(lab: Lab, state: ArmState, extra: Mapping[str, float | str | None] | None = None) -> str:
     """Return the key of an arm's result: all that it depends on, the other arms and seeds left out."""
-    spec = lab.spec.model_dump(mode="json", exclude={"arms", "seeds", "schedule", "track"})
+    spec = lab.spec.model_dump(mode="json", exclude={"approve", "arms", "seeds", "schedule", "track"})
     further = {name: spec["budget"][name] for name in ("total", "roles", "gpu") if name in spec["budget"]}
     spec["budget"] = {name: spec["budget"].get(name) for name in ("generations", "rollouts", "tokens", "usd")} | further
     spec["rollouts"] = {k: v for k, v in spec["rollouts"].items() if k != "workers"}

@@ -19,6 +19,7 @@ from sia_flow.errors import InfrastructureError, SealedError
 from sia_flow.lineage.records import Isolation, Split, Verdict
 from sia_flow.lineage.store import Store
 from sia_flow.loop.events import Silent, Watcher
+from sia_flow.loop.pausing import Pause, unpaused
 from sia_flow.loop.same_base import refuse_changed_base, refuse_other_base
 from sia_flow.loop.serving import load_sampler, load_trainable, sampler_inputs
 from sia_flow.loop.stopping import Stop
@@ -53,6 +54,7 @@ class Lab:
         self.stop = stop or Stop()
         self.alone = True
         """Off in one of several processes that run the experiment."""
+        self.pause: Pause = unpaused
         self._open = contextlib.ExitStack()
         self._note_reading: Callable[[], None] | None = None
         self._policies: dict[str | None, Sampler] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sia_flow.agents.decision import Evidence
 from sia_flow.agents.language.faults import AgentFailedError
@@ -55,10 +56,9 @@ def speaks(lab: Lab, role: str) -> bool:
 
 def language_synth(lab: Lab, seed: int) -> tuple[dict[str, str], StepOutput]:
     """Return the first scaffold by a model, and what its step keeps; the reference where the model has none to give."""
-    seat = _seat(lab, Account(None, seed, "meta"), ())
+    seat = seat_of(lab, Account(None, seed, "meta"), ())
     bench = TrainBench(lab, None, seed, f"seed {seed} gen 0 smoke")
-    sample = [dict(i.public) for i in lab.instances("train", lab.spec.rollouts.instances)[:SAMPLES]]
-    agent = LanguageMetaAgent(seat.talker, bench, sample, seat.turns)
+    agent = LanguageMetaAgent(seat.talker, bench, train_fields(lab), seat.turns)
     result = {"model": seat.talker.model, "failure": ""}
     with _accounted(seat):
         try:
@@ -73,7 +73,7 @@ def language_synth(lab: Lab, seed: int) -> tuple[dict[str, str], StepOutput]:
 
 def language_feedback(lab: Lab, state: ArmState, evidence: Evidence, rows: Sequence[LedgerRow]) -> StepOutput:
     """Return what the step of a decision by a model keeps."""
-    seat = _seat(lab, Account(state.arm.name, state.seed, "feedback"), state.history)
+    seat = seat_of(lab, Account(state.arm.name, state.seed, "feedback"), state.history)
     bench = StateBench(lab, state, rows)
     words = seat.section.evidence or EVIDENCE
     agent = LanguageFeedbackAgent(seat.talker, bench, lab.task.description(), words, seat.turns)
@@ -98,7 +98,13 @@ def _accounted(seat: Seat) -> Iterator[None]:
         raise
 
 
-def _seat(lab: Lab, account: Account, history: Sequence[Generation]) -> Seat:
+def train_fields(lab: Lab) -> list[dict[str, Any]]:
+    """Return the public fields of train instances that a model is shown."""
+    return [dict(i.public) for i in lab.instances("train", lab.spec.rollouts.instances)[:SAMPLES]]
+
+
+def seat_of(lab: Lab, account: Account, history: Sequence[Generation]) -> Seat:
+    """Return who plays a role in a task of an arm: one of the role's models, drawn by its record."""
     section = role_of(lab.experiment, account.role)
     assert section is not None
     choices = choices_of(kind_of(section), section)

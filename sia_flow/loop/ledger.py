@@ -15,7 +15,7 @@ from sia_flow.lineage.store import Step, StepOutput
 from sia_flow.loop.lab import Lab
 from sia_flow.loop.prepared import Prepared, Runner
 
-GROWS = {"arms", "seeds", "budget", "schedule", "track"}
+GROWS = {"approve", "arms", "seeds", "budget", "schedule", "track"}
 """Sections of a spec that may change while the experiment stays the same."""
 
 

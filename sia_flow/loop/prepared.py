@@ -11,7 +11,7 @@ from sia_flow.errors import InfrastructureError
 from sia_flow.lineage.store import Step, StepOutput, StepRecord
 from sia_flow.loop.lab import Lab
 
-TaskName = Literal["scaffold synth", "rollout", "verify", "feedback", "train-LoRA", "select program"]
+TaskName = Literal["scaffold synth", "rollout", "verify", "feedback", "train-LoRA", "select program", "unaided"]
 
 
 @dataclass(frozen=True, slots=True)

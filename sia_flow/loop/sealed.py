@@ -15,7 +15,7 @@ from sia_flow.lineage.readings import Reading, allowed, give_leave, put_reading,
 from sia_flow.loop.arm import ArmState
 from sia_flow.loop.lab import Lab
 
-GROWS = {"arms", "seeds", "budget", "schedule", "track"}
+GROWS = {"approve", "arms", "seeds", "budget", "schedule", "track"}
 """Sections of a spec that may change while an arm stays itself."""
 
 

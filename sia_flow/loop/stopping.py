@@ -24,6 +24,11 @@ class Stop:
         """Whether the user has asked."""
         return self._asked.is_set()
 
+    def wait(self, seconds: float) -> None:
+        """Wait so long, or until the user asks. Raises Interrupted then."""
+        self._asked.wait(seconds)
+        self.obey()
+
     def obey(self) -> None:
         """Raise Interrupted if the user has asked."""
         if self.asked:

@@ -49,7 +49,8 @@ class FolderView(Silent):
 
     def _talks(self, generation: Generation) -> list[str]:
         """Return the object id of the talk with a model that made a generation, where one did."""
-        keys = [generation.steps[name] for name in ("scaffold synth", "feedback") if name in generation.steps]
+        steps = generation.steps
+        keys = [steps[name] for name in ("scaffold synth", "feedback", "unaided") if name in steps]
         records = [self.store.find(key) for key in keys]
         return [record.outputs["transcript"] for record in records if record and "transcript" in record.outputs]
 

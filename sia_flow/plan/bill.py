@@ -22,6 +22,8 @@ def agents_bill(lab: Lab, state: ArmState) -> tuple[float, float]:
     """
     admit_models(lab.experiment)
     tasks = {"meta": int(not state.history), "feedback": 0}
+    if state.arm.control == "unaided":
+        tasks["feedback"] = int(len(state.history) < 2)  # the same model
     if state.arm.control is None:
         tasks["feedback"] = max(0, lab.spec.budget.generations + 1 - max(1, len(state.history)))
     low = high = 0.0

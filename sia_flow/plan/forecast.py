@@ -167,7 +167,8 @@ def _rollouts(lab: Lab, state: ArmState) -> Range:
     train = spec.rollouts.instances * spec.rollouts.samples
     each = train + spec.verify.select.instances * spec.verify.select.samples
     closing = spec.verify.sealed.instances * spec.verify.sealed.samples
-    left = max(0, spec.budget.generations + 1 - len(state.history))
+    wanted = 1 if state.arm.control == "unaided" else spec.budget.generations
+    left = max(0, wanted + 1 - len(state.history))
     pull = spec.training.iterations * spec.training.instances * spec.training.samples
     sample = trial_sample(lab)
     trials = spec.search.trials * sample.instances * sample.samples
@@ -177,5 +178,7 @@ def _rollouts(lab: Lab, state: ArmState) -> Range:
         weights = any("weights" in arm.levers for arm in spec.arms)
         return Range(low, low + (pull * max(1, left // 2) if weights else trials * left))
     dear = max(pull * ("weights" in levers), trials * ("harness" in levers))
+    if spec.search.interleave is not None and len(levers) == 2:
+        dear = pull + trials
     cheap = pull if levers == ("weights",) else 0
     return Range(low + cheap * (left > 1), low + dear * max(0, left - 1))

@@ -14,7 +14,9 @@ from pydantic_core import CoreSchema
 from sia_flow.spec.base import Issue, Label, Lever, Section, repeated, rule_error
 from sia_flow.spec.suggest import did_you_mean
 
-Control = Literal["best-of-n", "no-feedback"]
+Control = Literal["best-of-n", "no-feedback", "unaided"]
+IDLE = ("best-of-n", "unaided")
+"""Controls that pull no lever."""
 Until = Literal["budget", "dearest"]
 
 SHORT_ARMS: Mapping[str, Mapping[str, Any]] = {
@@ -26,6 +28,7 @@ SHORT_ARMS: Mapping[str, Mapping[str, Any]] = {
     "SIA-H-equal": {"levers": ("harness",), "spend": "dearest"},
     "SIA-W-equal": {"levers": ("weights",), "spend": "dearest"},
     "no-feedback-equal": {"levers": ("harness",), "control": "no-feedback", "spend": "dearest"},
+    "unaided": {"control": "unaided"},
 }
 
 
@@ -38,7 +41,7 @@ class Arm(Section):
     """What the Feedback-Agent may change: the scaffold (`harness`), the LoRA adapter (`weights`), or both."""
     control: Control | None = None
     """Makes the arm a control: `best-of-n` only samples, for as much as the dearest arm spent; `no-feedback` edits
-    blindly."""
+    blindly; `unaided` is the Feedback-Agent's model working on the task alone, once."""
     # Left out where it is the default, so that arms from before it was there keep their digests.
     spend: Until = Field(default="budget", exclude_if=lambda spend: spend == "budget")
     """`budget`: ends with the budget, as every arm. `dearest`: runs after those, for as many generations as it takes to
@@ -93,12 +96,14 @@ def run_order(arms: Iterable[Arm]) -> list[Arm]:
 def _broken(arm: Arm) -> list[str]:
     """Return what is wrong between the fields of an arm, in words that say what to do."""
     found = []
-    if not arm.levers and arm.control != "best-of-n":
+    if not arm.levers and arm.control not in IDLE:
         found.append("the arm pulls no lever: add levers (harness, weights), or control: best-of-n to sample only")
-    if arm.levers and arm.control == "best-of-n":
-        found.append("best-of-n only samples: drop levers, or drop control")
-    if arm.spend == "dearest" and arm.control == "best-of-n":
-        found.append("best-of-n spends as much as the dearest arm in any case: drop spend")
+    if arm.levers and arm.control in IDLE:
+        does = "only samples" if arm.control == "best-of-n" else "works on the task alone"
+        found.append(f"{arm.control} {does}: drop levers, or drop control")
+    if arm.spend == "dearest" and arm.control in IDLE:
+        other = "spends as much as the dearest arm in any case" if arm.control == "best-of-n" else "works once"
+        found.append(f"{arm.control} {other}: drop spend")
     usual = SHORT_ARMS.get(arm.name)
     if usual and (arm.levers, arm.control, arm.spend) != _meaning(usual):
         found.append(f'"{arm.name}" is the short name of another arm: choose a name of your own')

@@ -14,7 +14,7 @@ from typing import Any, Literal
 Effect = Literal["extends", "new run"]
 
 _GROWING_LISTS = ("spec.arms", "spec.seeds")
-_NOTES = ("metadata.description", "metadata.labels", "spec.track", "spec.schedule")
+_NOTES = ("metadata.description", "metadata.labels", "spec.track", "spec.schedule", "spec.approve")
 _NO_MONEY = "spec.budget.usd"
 
 

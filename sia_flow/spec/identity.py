@@ -1,6 +1,6 @@
 """What makes an experiment itself: its resolved form and the digest of it.
 
-Invariant: notes, tracking and the schedule change no result, so they change no digest.
+Invariant: notes, tracking, the schedule and approval gates change no record, so they change no digest.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ def resolved_json(experiment: Experiment) -> dict[str, Any]:
 
 
 def experiment_digest(experiment: Experiment) -> str:
-    """Return the SHA-256 of the resolved spec without its description, labels, tracking and schedule."""
+    """Return the SHA-256 of the resolved spec without its description, labels, tracking, schedule and gates."""
     return digest(essence(resolved_json(experiment)))
 
 
 def essence(resolved: dict[str, Any]) -> dict[str, Any]:
     """Return a resolved spec without what changes no result."""
-    spec = {key: value for key, value in resolved["spec"].items() if key not in {"track", "schedule"}}
+    spec = {key: value for key, value in resolved["spec"].items() if key not in {"track", "schedule", "approve"}}
     return {**resolved, "metadata": {"name": resolved["metadata"]["name"]}, "spec": spec}

@@ -101,6 +101,11 @@ class Search(Section):
     """What the next generation is made from: the best accepted one (`incumbent`) or the last (`chain`)."""
     trials: Annotated[int, Field(ge=1, le=1000)] = 6
     """Alternative edits that one pull of the harness lever tries on the train split."""
+    interleave: Annotated[int, Field(ge=1, le=1000, examples=[2])] | None = Field(
+        default=None, exclude_if=lambda every: every is None
+    )
+    """Every so many harness pulls without a weight update, one follows the edit in the same generation, in arms that
+    may. Not set: as the Feedback-Agent decides."""
 
 
 class Reuse(Section):
@@ -160,7 +165,7 @@ class Budget(Section):
     """US dollars that paid providers may cost: an amount, or `unlimited`. Not set: nothing may cost money."""
     total: Money | None = Field(default=None, exclude_if=lambda usd: usd is None)
     """US dollars that the whole experiment may cost, all arms and seeds together. Not set: each has its `usd`."""
-    roles: Mapping[Literal["meta", "feedback"], RoleBudget] = Field(
+    roles: Mapping[Literal["meta", "feedback", "unaided"], RoleBudget] = Field(
         default={}, exclude_if=lambda roles: not roles, examples=["{feedback: {usd: $2}}"]
     )
     """Caps of single roles, inside the others."""

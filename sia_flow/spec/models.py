@@ -11,8 +11,10 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, Strict, model_validator
 
 from sia_flow.spec.actors import Agents, FeedbackAgentSpec, Lora, MetaAgentSpec, PolicySpec
+from sia_flow.spec.approval import Approve
 from sia_flow.spec.arms import Arm, Control
 from sia_flow.spec.base import Issue, Label, Lever, Section, Slug, left_out, repeated, rule_error
+from sia_flow.spec.language import KEYS
 from sia_flow.spec.loop import (
     MINIMUM_GROUP,
     Accept,
@@ -32,6 +34,7 @@ __all__ = [
     "Accept",
     "Agents",
     "Algorithm",
+    "Approve",
     "Arm",
     "Budget",
     "Control",
@@ -119,6 +122,8 @@ class ExperimentSpec(Section):
     """Limits of candidate programs."""
     budget: Budget = left_out({})
     """When an arm ends. May be raised later."""
+    approve: Approve | None = Field(default=None, exclude_if=lambda approve: approve is None)
+    """Which pulls wait for a person's yes; `{}` means every pull. Not set: none. Changes no record."""
     track: Track = left_out({})
     """What goes to MLflow. Changes no result."""
     schedule: Schedule | None = None
@@ -155,6 +160,7 @@ def _broken(spec: ExperimentSpec) -> Iterator[Issue]:
         yield Issue(("arms", index), f'the arm "{spec.arms[index].name}" stands here twice: rename or remove one')
     for index in repeated(spec.seeds):
         yield Issue(("seeds", index), f"the seed {spec.seeds[index]} stands here twice: remove one")
+    yield from _without_a_model(spec)
     pulls_weights = any("weights" in arm.levers for arm in spec.arms)
     named: tuple[str, ...] = spec.training.menu or (spec.training.algorithm,)
     if spec.training.menu and spec.training.algorithm != "auto":
@@ -177,3 +183,12 @@ def _broken(spec: ExperimentSpec) -> Iterator[Issue]:
     if spec.accept.gate == "paired" and spec.verify.select.samples < 2:
         message = "the paired gate needs a standard error: set at least 2, or accept.gate: always"
         yield Issue(("verify", "select", "samples"), message)
+
+
+def _without_a_model(spec: ExperimentSpec) -> Iterator[Issue]:
+    kind = spec.agents.feedback.type
+    for index, arm in enumerate(spec.arms):
+        if arm.control == "unaided" and kind not in KEYS:
+            message = f"an unaided agent is the model of agents.feedback, which is {kind} and has none: "
+            advice = "set agents.feedback.type to anthropic or openai, or drop the arm"
+            yield Issue(("arms", index), message + advice)

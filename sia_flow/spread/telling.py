@@ -50,6 +50,10 @@ class Teller:
         self._tell("arm_ended", result=result.model_dump(mode="json"))
         self._seen()
 
+    def approval(self, word: str, text: str) -> None:
+        """Tell of it."""
+        self._tell("approval", word=word, text=text)
+
     def warning(self, text: str) -> None:
         """Tell of it."""
         self._tell("warning", text=text)
@@ -73,5 +77,7 @@ def tell_again(watcher: Watcher, store: Store, message: Message) -> None:
         watcher.step_ended(told["name"], told["label"], cached=told["cached"])
     elif event == "training_step":
         watcher.training_step(told["arm"], told["seed"], told["index"], told["step"], told["metrics"])
+    elif event == "approval":
+        watcher.approval(told["word"], told["text"])
     elif event == "warning":
         watcher.warning(told["text"])

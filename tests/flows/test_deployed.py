@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ import httpx
 import pytest
 
 from sia_flow.errors import InfrastructureError
+from sia_flow.lineage.approvals import approvals_of, whoami
+from sia_flow.lineage.store import Store
 from sia_flow.track.environment import quiet_environment
 from sia_flow.track.server import PrefectServer
 from sia_flow.track.service import Service
@@ -49,6 +52,11 @@ class Api:
 
     def post(self, path: str, body: Any) -> Any:
         reply = self._client.post(path, json=body)
+        reply.raise_for_status()
+        return reply.json()
+
+    def get(self, path: str) -> Any:
+        reply = self._client.get(path)
         reply.raise_for_status()
         return reply.json()
 
@@ -178,3 +186,41 @@ def test_without_a_server_the_way_to_one_is_named(root: Path, monkeypatch: pytes
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     with pytest.raises(InfrastructureError, match=r"127\.0\.0\.1:9/api does not take deployments"):
         call(root, "deploy", "specs/small.yaml")
+
+
+def test_an_arm_that_waits_for_a_person_is_paused_and_resume_is_a_yes(api: Api, tmp_path: Path) -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from flows.experiment import experiment
+
+    spec = make_project(tmp_path, SPEC.replace("[SIA-H]", "[{name: Gated, levers: [weights]}]"))
+    book = approvals_of(tmp_path / ".sia-flow", "small")
+    resumed = []
+
+    def gated() -> list[dict[str, Any]]:
+        return list(api.post("/flow_runs/filter", {"flow_runs": {"name": {"any_": ["Gated seed 0"]}}}))
+
+    def waiting(index: int) -> dict[str, Any]:
+        words = f"Gated seed 0 gen {index}, weights"
+        held = until(lambda: [r for r in gated() if words in (r["state"]["message"] or "")], 240, 0.1, api.told)
+        assert held[0]["state"]["type"] == "PAUSED"
+        return dict(held[0])
+
+    def answer() -> None:
+        resumed.append(api.post(f"/flow_runs/{waiting(1)['id']}/resume", {})["status"])
+        waiting(2)
+        call(tmp_path, "approve", "small")
+
+    person = threading.Thread(target=answer)
+    person.start()
+    with temporary_settings({PREFECT_API_URL: api.url}):
+        (key,) = experiment(str(spec), ["approve={levers: [weights], timeout: 5m}", "budget.generations=2"])
+    person.join()
+    assert resumed == ["ACCEPT"]
+    history = [state["type"] for state in api.get(f"/flow_run_states/?flow_run_id={gated()[0]['id']}")]
+    assert history[-6:] == ["RUNNING", "PAUSED", "RUNNING", "PAUSED", "RUNNING", "COMPLETED"]
+    result = Store(tmp_path / ".sia-flow/store").arm(key)
+    assert result is not None
+    assert (result.stopped, len(result.generations)) == ("budget.generations", 3)
+    answers = [asked.answer for asked in book.questions() if asked.answer]
+    assert [(found.word, found.by.partition(" on ")[0]) for found in answers] == [("yes", "Resume"), ("yes", whoami())]

@@ -36,7 +36,7 @@ def test_two_spellings_of_one_experiment_have_one_digest(write: Write) -> None:
 
 @pytest.mark.parametrize(
     "override",
-    ["metadata.description=x", "metadata.labels={a: b}", "track.traces=0", "schedule={interval: 1h}"],
+    ["metadata.description=x", "metadata.labels={a: b}", "track.traces=0", "schedule={interval: 1h}", "approve={}"],
 )
 def test_what_changes_no_result_keeps_the_digest_and_extends(write: Write, override: str) -> None:
     old, new = loaded(write), loaded(write, override)

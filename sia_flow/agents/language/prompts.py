@@ -1,4 +1,4 @@
-"""The static words that both agents are given: their part, the contract, the rules. A provider may cache them."""
+"""The static words that all agents are given: their part, the contract, the rules. A provider may cache them."""
 
 from __future__ import annotations
 
@@ -52,6 +52,29 @@ Do not repeat what was refused. An edit that multiplies completions makes every 
 Diagnose first: read traces by their outcome, try your edit in the sandbox, then decide. Your forecast is compared with
 the outcome.
 """.strip()
+
+
+UNAIDED = """
+You are a coding agent. You work on one task, alone and once: nobody improves your answer afterwards. Read the task and
+the sample, try answers in the sandbox, read the verdicts, and close with the best answer that you have.
+It is judged on instances that you do not see.
+""".strip()
+
+ANSWERS = {
+    "program": """
+Your answer is one program, the whole text, in the form that the task asks for. The same program answers every instance.
+""".strip(),
+    "text": """
+Each instance has an answer of its own, so your answer is a procedure that finds them: the whole text of a scaffold.py.
+reference/scaffold.py is one.
+""".strip(),
+}
+
+
+def unaided_system(kind: str, task: str) -> tuple[str, ...]:
+    """Return the static parts of the unaided agent's prompt."""
+    contract = (CONTRACT,) if kind == "text" else ()
+    return (f"{UNAIDED}\n{ANSWERS[kind]}", *contract, RULES, f"# The task\n\n{task}")
 
 
 def system_of(role: str, task: str) -> tuple[str, ...]:

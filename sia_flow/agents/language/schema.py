@@ -64,6 +64,15 @@ class Package(Form):
     """The scaffold, as a change of the reference."""
 
 
+class Solution(Form):
+    """The answer of an agent that works alone."""
+
+    notes: Annotated[str, Field(max_length=4000)]
+    """What you built and why, and what you tried."""
+    answer: Annotated[str, Field(max_length=TEXT)]
+    """The whole program."""
+
+
 class Ruling(Form):
     """The Feedback-Agent's answer."""
 
