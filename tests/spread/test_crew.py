@@ -114,3 +114,12 @@ def test_a_base_that_is_split_over_processes_already_is_not_spread(tmp_path: Pat
         pytest.raises(SpecError, match=r"leave spec\.spread out"),
     ):
         spread_arms(lab)
+
+
+def test_only_a_cluster_has_an_address(tmp_path: Path) -> None:
+    chosen = experiment(spread={"address": "tcp://h:1"})
+    with (
+        Lab(chosen, tmp_path, Store(tmp_path / "store")) as lab,
+        pytest.raises(SpecError, match=r"set spec\.spread\.type"),
+    ):
+        spread_arms(lab)
