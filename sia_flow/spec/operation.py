@@ -83,5 +83,5 @@ class Spread(Section):
     jobs: Annotated[int, Field(ge=1, le=10_000, examples=[2])] | None = None
     """How many at once. Not set: as many as there are cores, or workers of the cluster."""
     address: Annotated[str, Field(min_length=1)] | None = None
-    """Scheduler of the cluster, which only dask and ray have: host:port, for Dask with tcp:// before it. Not set: one is
+    """Scheduler of the cluster, for dask and ray alone: host:port, with tcp:// before it for Dask. Not set: one is
     started on this machine for the run."""
