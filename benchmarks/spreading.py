@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import shutil
 import sys
 import tempfile
@@ -39,6 +40,8 @@ class Found(NamedTuple):
 
     whole: float
     steps: float
+    cpu: float
+    """Processor seconds of workers and their sandboxes, imports among them; on Ray, whose processes stay, 0."""
     records: dict[str, bytes]
 
 
@@ -54,15 +57,20 @@ def measure(kind: str, jobs: int, fields: list[str]) -> Found:
             (root / name).symlink_to(ROOT / name)
         spread = f"spread={{type: {kind}, jobs: {jobs}}}"
         (experiment,) = load_experiments(root / "specs/denoise.yaml", [*FIELDS, *fields, spread])
-        start = time.monotonic()
+        start, before = time.monotonic(), _cpu()
         run_experiment(experiment, root)
-        whole = time.monotonic() - start
+        whole, cpu = time.monotonic() - start, _cpu() - before
         store = Store(Project(root).store)
         times = [entry["at"] for entry in store.journal()]
         kinds = ("steps", "generations", "arms")
         paths = [path for kind in kinds for path in (store.root / kind).rglob("*.json")]
         records = {path.relative_to(store.root).as_posix(): path.read_bytes() for path in paths}
-        return Found(whole, times[-1] - times[0], records)
+        return Found(whole, times[-1] - times[0], cpu, records)
+
+
+def _cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def main() -> None:
@@ -82,6 +90,7 @@ def main() -> None:
     one, many = (measure(chosen.type, jobs, fields) for jobs in (1, chosen.jobs))
     for name, first, second in (("whole", one.whole, many.whole), ("steps", one.steps, many.steps)):
         print(f"{name}: {first:.1f} s with 1 worker, {second:.1f} s with {chosen.jobs}: {first / second:.2f} times")
+    print(f"CPU: {one.cpu:.1f} s with 1 worker, {many.cpu:.1f} s with {chosen.jobs}")
     load = os.getloadavg()[0]
     same = "the same" if one.records == many.records else "DIFFERENT"
     print(f"{len(one.records)} records, {same}; {os.cpu_count()} cores, load {load:.1f}, {chosen.type}")

@@ -86,13 +86,9 @@ def grow(lab: Lab, run: Runner, state: ArmState, deadline: float | None = None, 
     if state.arm.control == "unaided":
         return _alone(lab, run, state)
     while target is not None or len(state.history) <= lab.spec.budget.generations:
-        if target is not None and target.reached(state.spend, policy_rate(lab.spec)):
-            return "equal spend"
-        if deadline is not None and time.monotonic() > deadline + state.waited:
-            return "budget.wall"
-        limit = spent(lab.spec.budget, state.spend) or spent_gpu(lab, state)
-        if limit is not None:
-            return limit
+        over = _over(lab, state, deadline, target)
+        if over is not None:
+            return over
         try:
             feedback = run(lab, prepare_feedback(lab, run, state))
         except BudgetSpentError as error:
@@ -103,6 +99,14 @@ def grow(lab: Lab, run: Runner, state: ArmState, deadline: float | None = None, 
             return f"stop: {decision.reason}"
         _generation(lab, run, state, with_talk(_pull(lab, run, state, feedback), feedback))
     return "budget.generations"
+
+
+def _over(lab: Lab, state: ArmState, deadline: float | None, target: Target | None) -> str | None:
+    if target is not None and target.reached(state.spend, policy_rate(lab.spec)):
+        return "equal spend"
+    if deadline is not None and time.monotonic() > deadline + state.waited:
+        return "budget.wall"
+    return spent(lab.spec.budget, state.spend) or spent_gpu(lab, state)
 
 
 def _alone(lab: Lab, run: Runner, state: ArmState) -> str:

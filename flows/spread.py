@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sia_flow.errors import StoreError
+from sia_flow.errors import SpecError, StoreError
 from sia_flow.lineage.results import ArmResult
 from sia_flow.loop.eventlog import log_path
 from sia_flow.loop.lab import Lab
@@ -29,6 +29,10 @@ def spread_arms(lab: Lab, board: Board | None = None, prefect: str | None = None
 
 def open_launcher(lab: Lab, spread: Spread, *, prefect: bool) -> Launcher:
     """Return what starts workers. Raises SiaFlowError where a library is not installed or no cluster answers."""
+    if lab.spec.training.engine == "fsdp":
+        raise SpecError("training.engine fsdp has processes of its own for one arm at a time: leave spec.spread out")
+    if spread.type == "processes" and spread.address is not None:
+        raise SpecError("spec.spread.address: only a cluster has an address: set spec.spread.type to dask or ray")
     if spread.type == "processes":
         jobs = spread.jobs or cores()
         modules = (*preloads(lab.experiment), *(("flows.arm_flow", "flows.prefect_runner") if prefect else ()))

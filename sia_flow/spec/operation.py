@@ -82,11 +82,6 @@ class Spread(Section):
     """Where they run: processes of this machine, a Dask cluster or a Ray cluster that shares the project's folder."""
     jobs: Annotated[int, Field(ge=1, le=10_000, examples=[2])] | None = None
     """How many at once. Not set: as many as there are cores, or workers of the cluster."""
-    address: Annotated[str, Field(min_length=1, examples=["tcp://10.0.0.5:8786"])] | None = None
-    """Scheduler of the cluster. Not set: one is started on this machine for the run."""
-
-    @model_validator(mode="after")
-    def _cluster(self) -> Spread:
-        if self.type == "processes" and self.address is not None:
-            raise rule_error([Issue(("address",), "only a cluster has an address: set type to dask or ray")])
-        return self
+    address: Annotated[str, Field(min_length=1)] | None = None
+    """Scheduler of the cluster, for dask and ray alone: host:port, with tcp:// before it for Dask. Not set: one is
+    started on this machine for the run."""

@@ -6,6 +6,7 @@ that the cluster starts a second time finds its place taken, and ends.
 
 from __future__ import annotations
 
+import logging
 import signal
 import subprocess
 import sys
@@ -78,7 +79,13 @@ class DaskCluster:
         if spread.address is None:
             # Threads are enough to hold processes, and end with this one.
             size = spread.jobs or cores()
-            self._cluster = LocalCluster(n_workers=size, threads_per_worker=1, processes=False, dashboard_address=None)
+            self._cluster = LocalCluster(
+                n_workers=size,
+                threads_per_worker=1,
+                processes=False,
+                dashboard_address=None,
+                silence_logs=logging.ERROR,
+            )
         try:
             self._client = Client(self._cluster or spread.address, timeout=PATIENCE, set_as_default=False)
         except OSError as error:

@@ -32,7 +32,7 @@ from sia_flow.spread.wire import Door, Line, Message
 LOOK = 0.2
 """Seconds between two looks at who ended and whether somebody asked for a stop."""
 LOSSES = 3
-"""How often the worker of one arm and seed, or one that has not begun, may die before the run gives up."""
+"""How often in a row, with no step done between, the worker of one arm and seed, or one that has not begun, may die."""
 GRACE = 10.0
 """Seconds that idle workers have to end by themselves."""
 
@@ -185,6 +185,8 @@ class Crew:
             tell_again(self._run.watcher, self._run.store, message)
             if message["event"] == "arm_ended":
                 line.send({"seen": True})
+            elif message["event"] == "step_ended" and not message["fields"]["cached"]:
+                self._losses.pop(worker.job, None)
         elif worker.job is not None:
             self._answered(worker, worker.job, message)
         return True
@@ -198,6 +200,7 @@ class Crew:
             self._failure = SiaFlowError(text)
             return False
         worker.line, worker.writer = line, f"{message['host']}:{message['pid']}"
+        self._losses.pop(None, None)
         if self._told_stop:
             line.send({"stop": True})
         return True

@@ -107,6 +107,8 @@ def test_a_resolved_spec_describes_the_same_experiment(
 ) -> None:
     spec = {
         "task": {"name": "t"},
+        # An arm `unaided` needs a model.
+        "agents": {"feedback": {"type": "anthropic"}},
         "seeds": seeds,
         "arms": arms,
         "training": {"samples": samples, "learning_rate": rate},

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from sia_flow.errors import InfrastructureError, Interrupted, SiaFlowError
+from flows.spread import spread_arms
+from sia_flow.errors import InfrastructureError, Interrupted, SiaFlowError, SpecError
+from sia_flow.lineage.store import Store
+from sia_flow.loop.lab import Lab
 from sia_flow.loop.stopping import Stop
 from sia_flow.spread.jobs import Job
 from tests.flows.world import ROOT, descendants, survivors, until
-from tests.spread.world import Heard, alive, began, crew, pids, project
+from tests.spread.world import Heard, alive, began, crew, experiment, pids, project
 
 
 def test_every_job_is_done_once_and_a_control_knows_the_others(tmp_path: Path) -> None:
@@ -48,6 +51,12 @@ def test_a_job_whose_workers_keep_dying_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(InfrastructureError, match="the worker of W seed 0 died 3 times"):
         crew(root).run()
     until(lambda: not any(alive(pid) for pid in pids(root)), 10)
+
+
+def test_a_job_that_gets_on_may_lose_its_worker_often(tmp_path: Path) -> None:
+    root = project(tmp_path, deaths={"W-0": 4}, steps=3)
+    assert len(crew(root).run()) == 6
+    assert sum(one["job"] == ["W", 0] for one in began(root)) == 5
 
 
 def test_workers_that_cannot_begin_end_the_run_with_what_they_said(tmp_path: Path) -> None:
@@ -96,3 +105,21 @@ def test_killed_with_its_parent(tmp_path: Path) -> None:
     finally:
         parent.kill()
         parent.wait()
+
+
+def test_a_base_that_is_split_over_processes_already_is_not_spread(tmp_path: Path) -> None:
+    chosen = experiment(training={"engine": "fsdp"}, policy={"type": "openai", "base": "tiny"}, spread={"jobs": 2})
+    with (
+        Lab(chosen, tmp_path, Store(tmp_path / "store")) as lab,
+        pytest.raises(SpecError, match=r"leave spec\.spread out"),
+    ):
+        spread_arms(lab)
+
+
+def test_only_a_cluster_has_an_address(tmp_path: Path) -> None:
+    chosen = experiment(spread={"address": "tcp://h:1"})
+    with (
+        Lab(chosen, tmp_path, Store(tmp_path / "store")) as lab,
+        pytest.raises(SpecError, match=r"set spec\.spread\.type"),
+    ):
+        spread_arms(lab)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sia_flow.errors import InfrastructureError, SpecError
+from sia_flow.errors import InfrastructureError
 from sia_flow.spec.load import load_experiments, resolved_json
 from sia_flow.spread.ticket import Ticket
 from sia_flow.spread.wire import Address, Door, Line, own_address
@@ -78,8 +78,3 @@ def test_spreading_is_no_part_of_what_an_experiment_is() -> None:
     assert spread.spec.spread is not None
     assert (spread.spec.spread.type, spread.spec.spread.jobs) == ("processes", 4)
     assert resolved_json(plain) == resolved_json(spread)
-
-
-def test_an_address_is_of_a_cluster() -> None:
-    with pytest.raises(SpecError, match="only a cluster has an address"):
-        load_experiments(ROOT / "specs/denoise.yaml", ["spread.address=tcp://h:1"])

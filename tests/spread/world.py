@@ -34,6 +34,8 @@ def work(ticket):
             with log.open("a") as file:
                 file.write(json.dumps({"job": message["do"], "others": message["others"], "pid": os.getpid()}) + "\\n")
             lives = sum(json.loads(one)["job"] == message["do"] for one in log.read_text().splitlines())
+            if lives <= script.get("steps", 0):
+                line.send({"event": "step_ended", "fields": {"name": "rollout", "label": name, "cached": False}})
             if lives <= script.get("deaths", {}).get(name, 0):
                 os.kill(os.getpid(), signal.SIGKILL)
             if name in script.get("faults", {}):
