@@ -22,7 +22,8 @@ from sia_flow.track.environment import quiet_environment
 from sia_flow.track.server import PrefectServer
 from sia_flow.track.service import Service
 from tests.cli.ops_world import call
-from tests.flows.world import QUIET, ROOT, SPEC, journal, make_project, records, run_here, until
+from tests.flows.warm import QUIET, ROOT
+from tests.flows.world import SPEC, journal, make_project, records, run_here, until
 
 pytestmark = pytest.mark.slow
 OFTEN = SPEC.replace("spec:\n", "spec:\n  schedule: {interval: 15}\n")
