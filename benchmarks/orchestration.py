@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT))
 GENERATIONS = 4
 SMALL = [
     "spec.arms=[SIA-H]",
+    "spec.spread=null",
     f"spec.budget.generations={GENERATIONS}",
     "spec.rollouts={instances: 1, samples: 4}",
     "spec.verify={select: {instances: 1, samples: 4}, sealed: {instances: 1, samples: 4}}",

@@ -1,4 +1,4 @@
-"""Real arms on real workers: the records of one process, with a worker killed on the way."""
+"""Real arms on real workers: the records of one process, with a worker or the whole run killed on the way."""
 
 from __future__ import annotations
 
@@ -17,7 +17,20 @@ from sia_flow.loop.events import Several, Silent
 from sia_flow.loop.heads import HeadKeeper
 from sia_flow.spec.load import load_experiments
 from tests.cli import ops_world
-from tests.flows.world import done_steps, journal, make_project, records, run_here
+from tests.flows.world import (
+    descendants,
+    done_steps,
+    end,
+    journal,
+    make_project,
+    output,
+    records,
+    run_here,
+    sia_flow,
+    start,
+    survivors,
+    until,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -65,3 +78,21 @@ def test_two_workers_one_of_them_killed_leave_the_records_of_one_process(tmp_pat
     assert {("SIA-H", 0), ("SIA-H", 1), ("W", 0), ("W", 1)} == set(killer.seen)
     kept = [(head.name, head.generations, head.result) for head in heads(Store(root / ".sia-flow/store"))]
     assert kept == [(h.name, h.generations, h.result) for h in heads(Store(expected / ".sia-flow/store"))]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_a_run_that_is_killed_or_stopped_leaves_nobody_and_goes_on(tmp_path: Path, number: int, code: int) -> None:
+    root = make_project(tmp_path, ops_world.TWO).parents[1]
+    command = ("apply", "specs/small.yaml", "--engine", "local", "--jobs", "2")
+    process = start(*command, cwd=root, MLFLOW_TRACKING_URI="sqlite:////dev/null/no")
+    try:
+        until(lambda: len(journal(root)) > 8 or process.poll() is not None, 120)
+        own = descendants(process.pid)
+        os.kill(process.pid, number)
+        assert process.wait(120) == code, output(process)
+        until(lambda: not survivors(own), 10)
+    finally:
+        end(process)
+    sia_flow(*command, cwd=root, MLFLOW_TRACKING_URI="sqlite:////dev/null/no")
+    assert records(root) == records(ops_world.template())
+    assert max(Counter(done_steps(root)).values()) == 1
