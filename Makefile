@@ -8,6 +8,8 @@ DOCS_STAMP := $(VENV)/.docs-installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := true
+# Nothing is compiled at install, so what is imported has to be kept compiled, or each process does it again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: install demo test lint bench docs ui clean
 
