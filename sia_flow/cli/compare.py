@@ -163,6 +163,7 @@ def _recorded(project: Project, experiment: Experiment) -> list[ArmResult] | Non
     """Return the results that were recorded for this very spec, None where one of them must be planned for."""
     from sia_flow.lineage.heads import read_head
     from sia_flow.lineage.store import Store
+    from sia_flow.spec.arms import run_order
     from sia_flow.spec.identity import resolved_json
 
     if not project.store.is_dir():
@@ -170,7 +171,7 @@ def _recorded(project: Project, experiment: Experiment) -> list[ArmResult] | Non
     store, asked = Store(project.store), resolved_json(experiment)
     results = []
     for seed in experiment.spec.seeds:
-        for arm in sorted(experiment.spec.arms, key=lambda arm: arm.turn):
+        for arm in run_order(experiment.spec.arms):
             head = read_head(store, experiment.metadata.name, arm.name, seed)
             result = store.arm(head.result) if head and head.result and _same(head.spec, asked) else None
             if result is None:

@@ -158,7 +158,7 @@ def run_with_prefect(request: Request, server: PrefectServer, watcher: Watcher, 
 
 @contextmanager
 def _no_patience_with_the_dead(server: PrefectServer) -> Iterator[None]:
-    """Let Prefect's client give up at once when the private server has ended: each call would wait for its retries."""
+    """Let Prefect's client retry no call when the private server has ended: each would wait for seconds."""
     from prefect.settings import get_current_settings
 
     settings, over = get_current_settings().client, threading.Event()
