@@ -128,6 +128,9 @@ def main() -> None:
     os.environ.clear()
     os.environ.update(environ)
     if file_size is not None:
+        # Python (gh-126606) keeps a compiled file that was cut short, and every later process would stumble over it.
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+        sys.dont_write_bytecode = True
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
     sys.argv = ["sia-flow", *arguments]
     sys.path[0] = folder

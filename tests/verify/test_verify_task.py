@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -93,6 +96,21 @@ def test_modules_come_from_the_project_that_was_asked_for(project: Path) -> None
     assert ours.startswith("Write")
     again = load_object(ROOT, "denoise", "corpus.py:pairs")
     assert again is load_object(ROOT, "denoise", "corpus.py:pairs")
+
+
+def test_an_edit_that_keeps_size_and_time_runs_in_a_new_process(tmp_path: Path) -> None:
+    path = tmp_path / "tasks/pairs/maker.py"
+    path.parent.mkdir(parents=True)
+    ask = f"from pathlib import Path\nfrom {load_object.__module__} import load_object\n"
+    ask += f"print(load_object(Path({str(tmp_path)!r}), 'pairs', 'maker.py:make')())"
+    environ = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    said = []
+    for number in (1, 2):
+        path.write_text(f"def make():\n    return {number}\n")
+        os.utime(path, (1e9, 1e9))
+        said.append(subprocess.check_output([sys.executable, "-c", ask], cwd=ROOT, env=environ, text=True))
+    assert said == ["1\n", "2\n"]
+    assert not list(tmp_path.rglob("*.pyc"))
 
 
 def test_the_digest_covers_every_source(project: Path) -> None:
