@@ -92,6 +92,7 @@ def _train(lab: Lab, agent: Agent, plan: WeightPlan, place: Place, key: str, ear
         clip=training.clip,
         grad_norm=training.grad_norm,
         max_kl=training.max_kl,
+        backtracks=training.backtracks,
         seed=seed,
     )
 

@@ -92,6 +92,8 @@ class Training(Section):
     """Norm to which the gradient is clipped."""
     max_kl: Annotated[float, Field(gt=0)] = 20.0
     """KL to the base, in nats per sequence, at which the update stops and keeps its last good adapter."""
+    backtracks: Annotated[int, Field(ge=0, le=10, examples=[3])] = Field(default=0, exclude_if=lambda times: times == 0)
+    """Times that an update, where it would stop for KL or collapse, goes on from its best adapter at half the rate."""
 
 
 class Search(Section):

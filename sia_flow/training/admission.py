@@ -36,6 +36,7 @@ class Settings:
     clip: float
     grad_norm: float
     max_kl: float
+    backtracks: int
     seed: int
     micro_batch: int
 
@@ -65,6 +66,7 @@ def settle(plan: PullConfig) -> Settings:
         clip=plan.clip,
         grad_norm=plan.grad_norm,
         max_kl=plan.max_kl,
+        backtracks=plan.backtracks,
         seed=plan.seed,
         micro_batch=plan.micro_batch,
     )
@@ -72,8 +74,10 @@ def settle(plan: PullConfig) -> Settings:
         value = getattr(settings, name)
         if not (math.isfinite(value) and value > 0):
             raise TrainingError(f"training.{name} is {value}; it must be a number above 0")
-    if not (math.isfinite(settings.kl) and settings.kl >= 0):
-        raise TrainingError(f"training.kl is {settings.kl}; it must be 0 or more")
+    for name in ("kl", "backtracks"):
+        value = getattr(settings, name)
+        if not (math.isfinite(value) and value >= 0):
+            raise TrainingError(f"training.{name} is {value}; it must be 0 or more")
     return settings
 
 

@@ -31,6 +31,15 @@ def breach(steps: Steps, max_kl: float) -> str | None:
     return None
 
 
-def best_step(steps: Steps) -> int:
-    """Return the iteration whose sampling policy had the highest mean reward; the earliest of equals."""
-    return max(range(len(steps)), key=lambda k: (steps[k]["reward_mean"], -k))
+def breaches(steps: Steps, max_kl: float) -> list[int]:
+    """Return the iterations after which the pull did not go on from where it was."""
+    return [k for k in range(len(steps)) if breach(steps[: k + 1], max_kl) is not None]
+
+
+def best_step(steps: Steps, max_kl: float) -> int:
+    """Return the iteration, of those within the guards, whose sampling policy had the highest mean reward.
+
+    The earliest of equals; the start, 0, where there is none.
+    """
+    within = set(range(len(steps))).difference(breaches(steps, max_kl))
+    return max(within, key=lambda k: (steps[k]["reward_mean"], -k), default=0)

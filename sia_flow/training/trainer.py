@@ -25,9 +25,12 @@ from sia_flow.training.credit import check_groups, credit
 from sia_flow.training.determinism import deterministic
 from sia_flow.training.figures import of_batch, of_credit, of_no_step
 from sia_flow.training.forward import Measured
-from sia_flow.training.guards import best_step, breach
+from sia_flow.training.guards import best_step, breach, breaches
 from sia_flow.training.types import Collect, OnStep, PullConfig, Status, TrainablePolicy, WeightUpdate
 from sia_flow.training.update import update
+
+BACKTRACK = 0.5
+"""What is left of the learning rate each time that a pull goes back to its best adapter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,27 +108,26 @@ class _Loop:
         """Checkpoint, and drop those that no rollback can ask for."""
         state = Checkpoint(self.iteration, self.updates, tuple(self.steps), self.backend.snapshot())
         self.store.save(state)
-        best = [best_step(self.steps)] if self.steps else []
-        self.store.prune([self.iteration, self.iteration - 1, *best])
+        self.store.prune([self.iteration, self.iteration - 1, self._best()])
 
     def advance(self, collect: Collect) -> Ending | None:
         """Do one iteration; return how the pull ends, or None if it goes on."""
         if self.iteration >= self.settings.iterations:
             status: Status = "ok" if self.updates else "skipped"
             note = "" if self.updates else "no collected batch had two different rewards in one group"
+            if times := self._turns():
+                note = f"{note}; times back to the best adapter and on at half the rate: {times}".lstrip("; ")
             return Ending(status, note, self.iteration)
         batch = self._collect(collect)
         measured = self.backend.measure(batch)
         if not math.isfinite(measured.kl):
             if not self.steps:
                 raise TrainingError("the adapter that the pull starts from is not finite; start from an earlier one")
-            return self._broken("a log-probability is not finite", self._best_earlier())
+            return self._broken("a log-probability is not finite", self._best())
         facts = of_batch(batch, measured)
         reason = breach([*self.steps, facts], self.settings.max_kl)
         if reason is not None:
-            kept = self._best_earlier()
-            self.steps.append({**facts, **of_no_step(self.settings.algorithm)})
-            return Ending("stopped", f"{reason}; kept the adapter of iteration {kept}", kept)
+            return self._turn_back(facts, reason)
         taken = self._step(batch, measured)
         if taken is None:
             return self._broken("loss, gradient or adapter is not finite", self.iteration)
@@ -133,6 +135,19 @@ class _Loop:
         self.iteration += 1
         self.updates += int(taken["updates"])
         self.policy.refresh()
+        self.save()
+        return None
+
+    def _turn_back(self, facts: Mapping[str, float], reason: str) -> Ending | None:
+        """Go back to the best adapter: for good, or on from there at a lower rate while that may be done."""
+        kept, turns = self._best(), self._turns()
+        self.steps.append({**facts, **of_no_step(self.settings.algorithm)})
+        if turns == self.settings.backtracks or kept == self.iteration:
+            return Ending("stopped", f"{reason}; kept the adapter of iteration {kept}", kept)
+        best = self.store.load(kept)
+        self.backend.restore(best.tensors)
+        self.policy.refresh()
+        self.iteration, self.updates = self.iteration + 1, best.updates
         self.save()
         return None
 
@@ -172,13 +187,18 @@ class _Loop:
         credited = credit(batch, measured, self.settings)
         if credited is None:
             return of_no_step(self.settings.algorithm)
-        taken = update(self.backend, credited, self.settings, self.settings.rate(self.iteration))
+        rate = self.settings.rate(self.iteration) * BACKTRACK ** self._turns()
+        taken = update(self.backend, credited, self.settings, rate)
         return None if taken is None else {**taken, **of_credit(credited), "updates": float(self.settings.epochs)}
 
     def _broken(self, what: str, kept: int) -> Ending:
         note = f"{what} in iteration {self.iteration}; kept the adapter of {kept}, lower the learning rate"
         return Ending("nan", note, kept)
 
-    def _best_earlier(self) -> int:
+    def _best(self) -> int:
         """Return the best measured iteration so far; the start, if none was."""
-        return best_step(self.steps) if self.steps else 0
+        return best_step(self.steps, self.settings.max_kl)
+
+    def _turns(self) -> int:
+        """Return how often the pull went back to its best adapter."""
+        return len(breaches(self.steps, self.settings.max_kl))

@@ -56,6 +56,8 @@ class PullConfig:
     grad_norm: float = 1.0
     max_kl: float = 20.0
     """Nats per model call to the base; beyond it the pull stops and goes back to its best adapter."""
+    backtracks: int = 0
+    """Times that the pull, where it would stop, goes back to its best adapter and on at half the learning rate."""
     seed: int = 0
     micro_batch: int = 512
     """Distinct model calls in one forward pass; bounds memory, does not change the gradient."""

@@ -7,9 +7,11 @@ from peft import PeftModel
 from transformers import GptOssForCausalLM
 
 from sia_flow.errors import TrainingError
+from sia_flow.training import trainer
 from sia_flow.training.algorithms import ALGORITHMS
 from sia_flow.training.trainer import pull
 from sia_flow.training.types import Episode, PullConfig
+from sia_flow.training.update import update as step_once
 from tests.training.world import PROMPTS, VOCAB, Bandit, ToyPolicy, smooth_table
 
 METRICS = {
@@ -120,6 +122,42 @@ def test_a_pull_stops_at_the_divergence_limit_and_goes_back(tmp_path):
     assert kept > 0
     assert shorter.updates == update.updates
     assert again.version == policy.version
+
+
+def test_a_pull_may_go_on_from_its_best_adapter(tmp_path):
+    plan = PullConfig(iterations=30, learning_rate=1e-2, kl=0.0, max_kl=1.0)
+    _, cut = run(tmp_path / "cut", plan)
+    best, turn = json.loads((tmp_path / "cut/ending.json").read_text())["kept"], len(cut.steps) - 1
+    _, update = run(tmp_path / "on", replace(plan, iterations=turn + 2, backtracks=1))
+    assert update.steps[: turn + 1] == cut.steps
+    assert update.steps[turn + 1]["kl_base"] == pytest.approx(cut.steps[best]["kl_base"], rel=0.2)
+    assert (update.status, update.updates) == ("ok", 2 * (best + 1))
+    assert "at half the rate: 1" in update.note
+
+
+@pytest.mark.parametrize(("bad", "rates"), [({2, 4}, [8, 8, 4, 2]), ({2, 3, 4}, [8, 8, 1]), ({2, 3, 4, 5}, [8, 8])])
+def test_each_way_back_halves_the_rate(tmp_path, monkeypatch, bad, rates):
+    taken = []
+
+    def note(backend, credited, settings, rate):
+        taken.append(rate * 1e3)
+        return step_once(backend, credited, settings, rate)
+
+    monkeypatch.setattr(trainer, "update", note)
+    plan = PullConfig(iterations=6, learning_rate=8e-3, backtracks=3)
+    _, found = run(tmp_path, plan, lambda i, e: replace(e, valid=i not in bad))
+    assert taken == pytest.approx(rates)
+    assert found.status == ("stopped" if len(bad) > 3 else "ok")
+
+
+def test_a_pull_that_begins_outside_its_limits_does_not_go_back(tmp_path):
+    _, first = run(tmp_path / "a", PullConfig(iterations=9, learning_rate=1e-2, kl=0.0, max_kl=0.5))
+    assert first.status == "stopped"
+    policy = ToyPolicy()
+    _, far = run(tmp_path / "b", PullConfig(iterations=9, learning_rate=1e-2, kl=0.0), policy=policy)
+    assert far.steps[-1]["kl_base"] > 0.5
+    _, update = run(tmp_path / "c", PullConfig(iterations=4, max_kl=0.1, backtracks=3), policy=policy)
+    assert (update.status, len(update.steps), update.updates) == ("stopped", 1, 0)
 
 
 def test_a_collapse_of_validity_stops_the_pull(tmp_path):

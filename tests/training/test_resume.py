@@ -57,6 +57,15 @@ def marks(work: Path) -> frozenset[str]:
     return frozenset(f"{folder}/{name}" for folder, _, names in os.walk(work) for name in ["", *names])
 
 
+def test_a_pull_that_went_back_and_was_cut_ends_with_the_same_bits(tmp_path):
+    plan = replace(PLAN, kl=0.0, max_kl=0.3, iterations=9, backtracks=2)
+    version, whole = one_pull(tmp_path / "whole", plan)
+    turn = next(k for k, step in enumerate(whole.steps) if step["kl_base"] > 0.3)
+    for at in range(turn, min(turn + 3, len(whole.steps))):
+        cut_pull(tmp_path / f"cut{at}", at, plan)
+        assert one_pull(tmp_path / f"cut{at}", plan)[0] == version
+
+
 @pytest.mark.slow
 def test_killed_at_random_points_a_pull_ends_with_the_same_bits(tmp_path, whole):
     work, chance = tmp_path / "cut", random.Random(7)
