@@ -54,21 +54,26 @@ def _write(project: Project, head: Head, start: str, called: str | None, overrid
     """Write the spec and check it. Raises SpecError, and then leaves no file behind."""
     import yaml
 
+    from sia_flow.cli.workbench import applied_spec
     from sia_flow.files import write_atomic
-    from sia_flow.spec.load import load_experiments, resolved_json
+    from sia_flow.spec.load import load_experiments
+    from sia_flow.spec.places import whole_json, with_places
 
     folder = project.root / "specs"
     path = folder / f"{called or _free_name(folder, head.experiment)}.yaml"
     if path.exists():
         raise SpecError(f"{path} is there already: give another --name")
-    draft = path.with_name(f".{path.name}")
+    draft, spec = path.with_name(f".{path.name}"), _forked(head, path.stem, start)
+    if (applied := applied_spec(project, head.experiment)).is_file():
+        # Records do not say where models and workers are; the last apply does.
+        spec = with_places(spec, load_experiments(applied, [])[0])
     try:
-        write_atomic(draft, _text(_forked(head, path.stem, start)))
+        write_atomic(draft, _text(spec))
         (experiment,) = load_experiments(draft, overrides)
     finally:
         draft.unlink(missing_ok=True)
     title = f"# Forked from {head.name}, generation {start[:12]}.\n"
-    text = yaml.safe_dump(resolved_json(experiment), sort_keys=False, allow_unicode=True, width=110)
+    text = yaml.safe_dump(whole_json(experiment), sort_keys=False, allow_unicode=True, width=110)
     write_atomic(path, (title + text).encode())
     return path
 

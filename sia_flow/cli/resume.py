@@ -21,7 +21,7 @@ def command(
     again: Annotated[bool, typer.Option("--read-sealed-again", help="Let ended arms go on and read it anew.")] = False,
     directory: Directory = None,
 ) -> None:
-    """Go on with an experiment that was stopped, cancelled or killed: apply its resolved spec again.
+    """Go on with an experiment that was stopped, cancelled or killed: apply its spec again.
 
     Steps that have a record are not run again, so that it ends in the records of a run that was never stopped.
 
@@ -29,11 +29,12 @@ def command(
     """
     from sia_flow.cli.apply import command as apply
     from sia_flow.cli.lookup import experiment_name, open_store
+    from sia_flow.cli.workbench import applied_spec
     from sia_flow.errors import SpecError
 
     project, _ = open_store(directory or (Path(what) if Path(what).is_file() else None))
     name = experiment_name(what)
-    spec = project.state / "specs" / f"{name}.json"
+    spec = applied_spec(project, name)
     if not spec.is_file():
         raise SpecError(f"{name} was not applied in this project: there is nothing to go on with; see sia-flow status")
     apply(spec, overrides, wait=wait, as_json=as_json, engine=engine, again=again)

@@ -18,6 +18,7 @@ from sia_flow.plan.forecast import ArmPlan, ReplayStore, forecast
 from sia_flow.plan.project import Project
 from sia_flow.spec.load import diff_specs, load_experiments, resolved_json
 from sia_flow.spec.models import Experiment
+from sia_flow.spec.places import whole_json
 from sia_flow.verify.own_data import content_name, find_own
 
 
@@ -46,16 +47,31 @@ def run_identity(experiment: Experiment, root: Path) -> str:
 
 def announce_changes(project: Project, experiment: Experiment, console: Console) -> None:
     """Say what changed since the spec of this name was last applied, and remember it as it is now."""
-    path = project.state / "specs" / f"{experiment.metadata.name}.json"
-    new = resolved_json(experiment)
+    path = _resolved_spec(project, experiment.metadata.name)
     if path.exists():
-        for change in diff_specs(json.loads(path.read_text(encoding="utf-8")), new):
+        for change in diff_specs(json.loads(path.read_text(encoding="utf-8")), resolved_json(experiment)):
             console.print(
                 f"spec changed: {change.path} {change.old} -> {change.new} ({change.effect})",
                 markup=False,
                 highlight=False,
             )
-    write_atomic(path, json.dumps(new, indent=2).encode())
+    remember(project, experiment)
+
+
+def remember(project: Project, experiment: Experiment) -> None:
+    """Keep a spec as applied: to compare the next one with, and to go on with."""
+    name = experiment.metadata.name
+    write_atomic(_resolved_spec(project, name), json.dumps(resolved_json(experiment), indent=2).encode())
+    write_atomic(applied_spec(project, name), json.dumps(whole_json(experiment), indent=2).encode())
+
+
+def _resolved_spec(project: Project, name: str) -> Path:
+    return project.state / "specs" / f"{name}.json"
+
+
+def applied_spec(project: Project, name: str) -> Path:
+    """Return where the spec of an experiment is kept as it was last applied, with its addresses and workers."""
+    return project.state / "applied" / f"{name}.json"
 
 
 def plan_all(project: Project, experiment: Experiment) -> list[ArmPlan]:

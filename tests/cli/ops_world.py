@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import io
-import json
 import shutil
 import tempfile
 from functools import cache
@@ -15,12 +14,13 @@ from typing import Any
 import pytest
 
 from sia_flow.cli.main import build_app
+from sia_flow.cli.workbench import remember
 from sia_flow.lineage.store import Store
 from sia_flow.loop.eventlog import EventLog, log_path
 from sia_flow.loop.events import Several
 from sia_flow.loop.heads import HeadKeeper
 from sia_flow.plan.project import Project
-from sia_flow.spec.load import load_experiments, resolved_json
+from sia_flow.spec.load import load_experiments
 from tests.flows.world import SPEC, make_project, run_here
 
 TWO = SPEC.replace("[SIA-H]", "[SIA-H, {name: W, levers: [weights]}]")
@@ -43,9 +43,7 @@ def apply(spec: Path, *overrides: str) -> list[Any]:
     log.run("began")
     results = run_here(spec, *overrides, watcher=Several(HeadKeeper(Store(project.store), experiment), log))
     log.run("finished")
-    kept = project.state / "specs" / f"{experiment.metadata.name}.json"
-    kept.parent.mkdir(exist_ok=True)
-    kept.write_text(json.dumps(resolved_json(experiment)))
+    remember(project, experiment)
     return results
 
 

@@ -44,6 +44,14 @@ def test_a_fork_starts_from_the_agent_that_it_names(root: Path) -> None:
     assert {new.steps[name] for name in ("rollout train", "verify select")} <= {Path(p).stem for p in before}
     assert new.select == old.select
     assert "fork-2" in call(root, "fork", "small/W@1")
+    assert "spread: null" not in (root / "specs/small-fork-2.yaml").read_text()
+    applied = root / ".sia-flow/applied/small.json"
+    spec = json.loads(applied.read_text())
+    applied.write_text(json.dumps({**spec, "spec": {**spec["spec"], "spread": {"jobs": 2}}}))
+    call(root, "fork", "small/W@1", "--name", "there")
+    (there,) = load_experiments(root / "specs/there.yaml", [])
+    assert there.spec.spread is not None
+    assert there.spec.spread.jobs == 2
 
 
 def test_a_fork_that_cannot_be_leaves_no_file(root: Path) -> None:
