@@ -50,6 +50,13 @@ class Sampler(Protocol):
     def version(self) -> str:
         """Name of the exact weights: base digest, or base and adapter digest."""
 
+    @property
+    def at_once(self) -> int:
+        """Requests that gain from being asked each for itself, from as many threads; 0 where whole batches gain."""
+
+    def hold(self) -> Sampler:
+        """Return what samples from the weights as they are now; a batch of rollouts asks it alone."""
+
     def sample(self, requests: Sequence[SampleRequest]) -> list[list[Completion]]:
         """Return `n` completions for each request, in order."""
 
@@ -200,12 +207,15 @@ class Session(Protocol):
         jobs: Sequence[Job],
         limits: Limits,
         serve: Callable[[Sequence[Call]], Sequence[Any]] | None = None,
+        at_once: int = 0,
     ) -> list[Outcome]:
         """Run a batch; one outcome a job, in order.
 
         `serve` answers the scaffolds' calls in rounds: it is called when every job that has not ended is waiting
         for an answer, with the calls in job order, so that results do not depend on timing. An answer that is an
-        Exception instance is raised inside the scaffold as RuntimeError with its text.
+        Exception instance is raised inside the scaffold as RuntimeError with its text. With `at_once` above 0 there
+        are no rounds: `serve` is called with one call as soon as it comes, from as many threads, so results must not
+        depend on which calls it sees together.
 
         Raises InfrastructureError when the sandbox itself fails (never scored, worth a retry).
         """

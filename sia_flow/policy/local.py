@@ -106,6 +106,15 @@ class LocalPolicy:
         return version_of(self.base_digest, self.adapter_digest() if self._adapted else None)
 
     @property
+    def at_once(self) -> int:
+        """None: a batch goes through the model together."""
+        return 0
+
+    def hold(self) -> LocalPolicy:
+        """Return itself: nothing trains while it samples."""
+        return self
+
+    @property
     def device(self) -> str:
         """Where the weights are, such as `cpu` or `cuda:0`."""
         return str(self.model.device)

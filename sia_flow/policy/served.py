@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -43,7 +44,7 @@ class Rescorer(Protocol):
 
 
 class ServedPolicy:
-    """A policy whose weights a server holds; implements `protocols.Sampler`."""
+    """A policy whose weights a server holds; implements `protocols.Sampler`, for several threads at once."""
 
     def __init__(self, client: Client, base: Path, shelf: AdapterShelf, rescorer: Callable[[], Rescorer]) -> None:
         self._asker = Asker(client)
@@ -54,6 +55,9 @@ class ServedPolicy:
         self._room = _room(base)
         self._rescorer = rescorer
         self._load: Callable[[], str] | None = None
+        self._loads = 0
+        self._lock = threading.RLock()
+        """Held for all that is not waiting for completions: tokenizers and models here serve one thread at a time."""
 
     @classmethod
     def connect(cls, endpoint: Endpoint, base: Path, folder: Path, rescorer: Callable[[], Rescorer]) -> ServedPolicy:
@@ -75,6 +79,15 @@ class ServedPolicy:
         """Name of the exact weights, as a local policy has it."""
         return self._version
 
+    @property
+    def at_once(self) -> int:
+        """Requests that the endpoint may have at a time."""
+        return self._asker.client.endpoint.concurrency
+
+    def hold(self) -> ServedPolicy:
+        """Return itself: it samples from what it was told to use."""
+        return self
+
     def use(self, digest: str, write: Callable[[Path], None]) -> None:
         """Sample from an adapter, which the server is made to load; `write` lays its files out in a folder.
 
@@ -82,6 +95,7 @@ class ServedPolicy:
         """
         self._load = functools.partial(self._shelf.put, digest, write)
         self._asker.model = self._load()
+        self._loads += 1
         self._version = version_of(self._base, digest)
 
     def use_folder(self, adapter: Path) -> None:
@@ -96,22 +110,35 @@ class ServedPolicy:
         """
         if not requests:
             return []
-        prompts = [self._prompt(request) for request in requests]
+        with self._lock:
+            prompts = [self._prompt(request) for request in requests]
+            self._asker.settle(requests[0], prompts[0])
+            loads = self._loads
         try:
             answers = self._gather(requests, prompts)
         except LostModelError:
             if self._load is None:
                 raise
-            # A server that was started anew has its base alone.
-            self._shelf.forget()
-            self._asker.model = self._load()
+            self._reload(loads)
             answers = self._gather(requests, prompts)
-        drafts = [
-            [self._completion(request, prompt, choice) for choice in choices]
-            for request, prompt, choices in zip(requests, prompts, answers, strict=True)
-        ]
-        self._rescore(requests, drafts)
+        with self._lock:
+            drafts = [
+                [self._completion(request, prompt, choice) for choice in choices]
+                for request, prompt, choices in zip(requests, prompts, answers, strict=True)
+            ]
+            self._rescore(requests, drafts)
         return drafts
+
+    def _reload(self, loads: int) -> None:
+        """Load the adapter again, since a server that was started anew has its base alone.
+
+        Nothing is to be done where another thread has loaded it since the `loads`-th time.
+        """
+        with self._lock:
+            if loads == self._loads and self._load is not None:
+                self._shelf.forget()
+                self._asker.model = self._load()
+                self._loads += 1
 
     def _prompt(self, request: SampleRequest) -> tuple[int, ...]:
         check_request(request, self._room)
@@ -119,7 +146,8 @@ class ServedPolicy:
 
     def _gather(self, requests: Sequence[SampleRequest], prompts: Sequence[tuple[int, ...]]) -> list[list[Choice]]:
         """Ask for all, as many at a time as the endpoint allows; the first fault ends what has not begun."""
-        self._asker.settle(requests[0], prompts[0])
+        if len(requests) == 1:
+            return [self._asker.ask(requests[0], prompts[0])]
         workers = min(self._asker.client.endpoint.concurrency, len(requests))
         with ThreadPoolExecutor(workers, thread_name_prefix="sample") as pool:
             futures = [pool.submit(self._asker.ask, *pair) for pair in zip(requests, prompts, strict=True)]

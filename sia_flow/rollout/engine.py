@@ -1,7 +1,7 @@
 """Runs a scaffold on a policy over many instances: sandboxed scaffolds on one side, batched sampling on the other.
 
 Invariants: the host alone writes the trajectory; every rollout of a batch gets its own seed, and since calls are
-answered in rounds, a trajectory depends on nothing but its scaffold, policy, instance and seed.
+answered in rounds, or each for itself, a trajectory depends on nothing but its scaffold, policy, instance and seed.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ class RolloutEngine:
 
     def run(self, scaffold: Mapping[str, str], sampler: Sampler, work: Sequence[Work]) -> list[Trajectory]:
         """Return one trajectory for each piece of work, in order. Raises InfrastructureError."""
-        host = Host(work, sampler, self.score_visible, self.max_tokens, self.tools)
+        held = sampler.hold()
+        host = Host(work, held, self.score_visible, self.max_tokens, self.tools)
         files = {name: text for name, text in scaffold.items() if name != MAIN}
         jobs = [Job(scaffold[MAIN], "solve", instance=item.public, seed=item.seed, files=files) for item in work]
-        outcomes = self.session.run(jobs, self.limits, host.serve)
+        outcomes = self.session.run(jobs, self.limits, host.serve, held.at_once)
         return [_trajectory(*parts) for parts in zip(work, host.logs, outcomes, strict=True)]
 
 

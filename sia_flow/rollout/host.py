@@ -5,6 +5,7 @@ Invariant: what is logged is what the host sampled or scored; a scaffold can nei
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,7 +50,7 @@ class Log:
 
 
 class Host:
-    """Answers the calls of one batch, round by round."""
+    """Answers the calls of one batch: all of a round together, or one at a time from several threads."""
 
     def __init__(
         self,
@@ -65,6 +66,9 @@ class Host:
         self.max_tokens = max_tokens
         self.tools = tools
         self.logs = [Log() for _ in work]
+        self._version = sampler.version
+        self._lock = threading.Lock()
+        """Held for what runs here, tools and scores; only the sampler is asked by several at once."""
 
     def serve(self, calls: Sequence[Call]) -> Sequence[Any]:
         """Return one answer a call, in order; a RefusedRequest is raised inside the scaffold."""
@@ -74,7 +78,8 @@ class Host:
         for number, call in enumerate(calls):
             try:
                 if not self._sort(number, call, asked, programs):
-                    answers[number] = self._tool(call)
+                    with self._lock:
+                        answers[number] = self._tool(call)
             except RefusedRequest as error:
                 answers[number] = error
         answers |= self._generate(calls, asked)
@@ -125,10 +130,10 @@ class Host:
     def _generate(self, calls: Sequence[Call], asked: dict[int, SampleRequest]) -> dict[int, list[str]]:
         if not asked:
             return {}
-        sampled, version = self.sampler.sample(list(asked.values())), self.sampler.version
+        sampled = self.sampler.sample(list(asked.values()))
         answers = {}
         for (number, request), completions in zip(asked.items(), sampled, strict=True):
-            turns = [_turn(request, completion, version) for completion in completions]
+            turns = [_turn(request, completion, self._version) for completion in completions]
             self.logs[calls[number].job].turns.extend(turns)
             answers[number] = [turn.text for turn in turns]
         return answers
@@ -138,7 +143,9 @@ class Host:
             return {}
         items = [(self.work[calls[number].job].instance, program) for number, program in programs.items()]
         answers = {}
-        for (number, program), verdict in zip(programs.items(), self.score_visible(items), strict=True):
+        with self._lock:
+            verdicts = self.score_visible(items)
+        for (number, program), verdict in zip(programs.items(), verdicts, strict=True):
             log = self.logs[calls[number].job]
             answers[number] = verdict.model_dump(mode="json", include={"reward", "valid", "reason", "feedback"})
             arguments = {"program": program}

@@ -1,8 +1,8 @@
-"""Runs the jobs of one batch on one zygote: forks, clocks, captured output, and the scaffolds' lockstep
-rounds.
+"""Runs the jobs of one batch on one zygote: forks, clocks, captured output, and the scaffolds' calls, in lockstep
+rounds or each as it comes.
 
 Invariant: a round begins only when every live job waits and no further job can be started, and its calls
-stand in job order; so what `serve` sees does not depend on timing.
+stand in job order; so what `serve` sees in rounds does not depend on timing.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from __future__ import annotations
 import selectors
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sia_flow.protocols import Call, Job, Limits, Outcome
+from sia_flow.sandbox.desk import Desk, Serve
 from sia_flow.sandbox.link import Exit, SandboxDied
 from sia_flow.sandbox.running import Running
 from sia_flow.sandbox.seats import Seats
 
-Serve = Callable[[Sequence[Call]], Sequence[Any]]
 SCAFFOLDS = 256
 """Scaffold processes alive at once; they mostly wait."""
 _START_SECONDS = 60.0
@@ -51,14 +51,23 @@ class Batch:
     """One run over the jobs that the ledger has no outcome for."""
 
     def __init__(
-        self, seats: Seats, jobs: Sequence[Job], limits: Limits, lanes: int, serve: Serve | None, ledger: Ledger
+        self,
+        seats: Seats,
+        jobs: Sequence[Job],
+        limits: Limits,
+        lanes: int,
+        host: tuple[Serve | None, int],
+        ledger: Ledger,
     ) -> None:
+        """Prepare a run; `host` is who answers calls, and how many at once: 0 for rounds."""
         self._seats = seats
         self._link = seats.link
         self._jobs = jobs
         self._limits = limits
         self._lanes = lanes
-        self._serve = serve
+        self._serve, at_once = host
+        self._desk = Desk(self._serve, at_once) if self._serve is not None and at_once else None
+        self._asked: set[int] = set()
         self._ledger = ledger
         self._pending = [index for index in range(len(jobs)) if index not in ledger.outcomes][::-1]
         self._live: dict[int, Running] = {}
@@ -71,6 +80,8 @@ class Batch:
     def run(self) -> None:
         """Run until every job has an outcome in the ledger. Raises SandboxDied and what `serve` raises."""
         self._selector.register(self._link.control, selectors.EVENT_READ, self._bury)
+        if self._desk is not None:
+            self._selector.register(self._desk.bell, selectors.EVENT_READ, self._hand_out)
         try:
             while self._pending or self._live:
                 self._fill()
@@ -79,6 +90,8 @@ class Batch:
                     key.data(events)
                 self._enforce()
         finally:
+            for call, answer in self._desk.close() if self._desk is not None else ():
+                self._record(call, answer)
             for running in self._live.values():
                 running.close()
             self._selector.close()
@@ -107,7 +120,35 @@ class Batch:
             self._forget(running.connection)
             return
         self._replay(running)
+        self._ask_at_once(running)
         self._interest(running)
+
+    def _ask_at_once(self, running: Running) -> None:
+        """Hand a call to the desk, once, where there is one."""
+        if self._desk is None or running.call is None or running.index in self._asked:
+            return
+        if not self._pending:
+            self._fork_ahead()
+        self._asked.add(running.index)
+        self._desk.ask(running.call)
+
+    def _hand_out(self, _: int) -> None:
+        """Give the jobs what the desk has answered; a job may have ended meanwhile."""
+        assert self._desk is not None
+        for call, answer in self._desk.answers():
+            running = self._record(call, answer)
+            if running is not None:
+                running.answer(answer)
+                self._interest(running)
+
+    def _record(self, call: Call, answer: Any) -> Running | None:
+        """Keep the desk's answer for the job that waits for it, and return that; None where it has ended."""
+        running = self._live.get(call.job)
+        if running is None or running.call is not call:
+            return None
+        self._asked.discard(call.job)
+        self._ledger.record(call, running.calls - 1, answer)
+        return running
 
     def _interest(self, running: Running) -> None:
         """Listen to a job that is not waiting, and write to one that is owed something."""
@@ -139,7 +180,7 @@ class Batch:
 
     def _round(self) -> None:
         """Let the host answer, when every live job waits for it."""
-        if not self._live or not all(running.waiting for running in self._live.values()):
+        if self._desk is not None or not self._live or not all(running.waiting for running in self._live.values()):
             return
         self._fork_ahead()
         waiting = [self._live[index] for index in sorted(self._live)]

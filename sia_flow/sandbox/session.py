@@ -18,8 +18,9 @@ from sia_flow.errors import InfrastructureError
 from sia_flow.lineage.records import Isolation
 from sia_flow.protocols import Image, Job, Limits, Outcome
 from sia_flow.sandbox.backends import Backend
-from sia_flow.sandbox.batch import SCAFFOLDS, Batch, Ledger, Serve
+from sia_flow.sandbox.batch import SCAFFOLDS, Batch, Ledger
 from sia_flow.sandbox.bench import WarmBench
+from sia_flow.sandbox.desk import Serve
 from sia_flow.sandbox.link import Link, SandboxDied
 from sia_flow.sandbox.seats import Seats
 
@@ -48,7 +49,7 @@ class WarmSession:
         """Process id of the sandbox's first process, none while it is not started."""
         return self._seats.link.pid if self._seats else None
 
-    def run(self, jobs: Sequence[Job], limits: Limits, serve: Serve | None = None) -> list[Outcome]:
+    def run(self, jobs: Sequence[Job], limits: Limits, serve: Serve | None = None, at_once: int = 0) -> list[Outcome]:
         """Run a batch; one outcome a job, in order. See `sia_flow.protocols.Session.run`.
 
         Raises InfrastructureError when the sandbox fails twice, ValueError for a job that makes no sense.
@@ -56,7 +57,7 @@ class WarmSession:
         self._check(jobs)
         ledger = Ledger()
         with self._lock:
-            reasons = [self._attempt(jobs, limits, serve, ledger) for _ in range(_ATTEMPTS)]
+            reasons = [self._attempt(jobs, limits, (serve, at_once), ledger) for _ in range(_ATTEMPTS)]
         if len(ledger.outcomes) < len(jobs):
             raise InfrastructureError(f"the sandbox failed {_ATTEMPTS} times: {'; then: '.join(reasons)}")
         return [ledger.outcomes[index] for index in range(len(jobs))]
@@ -89,14 +90,14 @@ class WarmSession:
     ) -> None:
         self.close()
 
-    def _attempt(self, jobs: Sequence[Job], limits: Limits, serve: Serve | None, ledger: Ledger) -> str:
+    def _attempt(self, jobs: Sequence[Job], limits: Limits, host: tuple[Serve | None, int], ledger: Ledger) -> str:
         """Run what has no outcome yet; return why the sandbox died, or nothing."""
         if len(ledger.outcomes) == len(jobs):
             return ""
         lanes = SCAFFOLDS if any(job.returns is None for job in jobs) else self._workers
         healthy = False
         try:
-            Batch(self._start(), jobs, limits, lanes, serve, ledger).run()
+            Batch(self._start(), jobs, limits, lanes, host, ledger).run()
             healthy = True
         except SandboxDied as error:
             return str(error)
