@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,26 @@ from sia_flow.lineage.records import Isolation, Split, Verdict
 class SampleRequest:
     """One call of the policy. Equal requests with equal seeds give equal completions."""
 
-    messages: tuple[Mapping[str, str], ...]
+    messages: tuple[Mapping[str, Any], ...]
+    """As in OpenAI's chat interface: `role`, `content`, and of tools `tool_calls` and `tool_call_id`."""
     n: int
     temperature: float
     max_tokens: int
     seed: int
+    tools: tuple[Mapping[str, Any], ...] = ()
+    """Functions that the policy may call, as in OpenAI's chat interface; who asks carries the calls out."""
+
+
+class RequestError(ValueError):
+    """A request that no policy could answer, by the fault of who asks."""
+
+
+class Called(NamedTuple):
+    """A call of a tool that a completion asks for."""
+
+    name: str
+    arguments: str
+    """JSON, where the policy wrote valid JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +56,7 @@ class Completion:
     finish: Literal["stop", "length"]
     rescored: bool = False
     """Whether the log-probabilities, and perhaps the tokens, are recomputed, because the sampler does not tell them."""
+    calls: tuple[Called, ...] = ()
 
 
 class Sampler(Protocol):
@@ -58,7 +74,7 @@ class Sampler(Protocol):
         """Return what samples from the weights as they are now; a batch of rollouts asks it alone."""
 
     def sample(self, requests: Sequence[SampleRequest]) -> list[list[Completion]]:
-        """Return `n` completions for each request, in order."""
+        """Return `n` completions for each request, in order. Raises RequestError."""
 
 
 # --- the sandbox ----------------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ class Isolation(Record):
 class Turn(Record):
     """One model call, token-exact: what was asked, what was sampled, with which probability."""
 
-    messages: tuple[Mapping[str, str], ...]
+    messages: tuple[Mapping[str, Any], ...]
     text: str
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
@@ -68,6 +68,10 @@ class Turn(Record):
     # Left out where it does not apply, so that records from before it was there keep their bytes.
     rescored: bool = Field(default=False, exclude_if=lambda rescored: not rescored)
     """Whether a server told the text alone, so that tokens or log-probabilities are the trainer's own recomputation."""
+    offered: tuple[Mapping[str, Any], ...] = Field(default=(), exclude_if=lambda offered: not offered)
+    """Tools that the policy was offered."""
+    calls: tuple[Mapping[str, str], ...] = Field(default=(), exclude_if=lambda calls: not calls)
+    """Tools that the completion calls: `name` and `arguments`, a JSON text."""
 
 
 class ToolCall(Record):

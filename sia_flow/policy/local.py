@@ -7,9 +7,10 @@ trainer recomputes for them agrees with the log-probabilities that the sampler r
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from sia_flow.errors import TrainingError
 from sia_flow.policy import adapter_files, adapters
@@ -20,7 +21,7 @@ from sia_flow.policy.decoding import Drawn, Row, decode
 from sia_flow.policy.determinism import fixed_threads
 from sia_flow.policy.merged import MergedCopy
 from sia_flow.policy.noise import uniforms
-from sia_flow.policy.prompts import render, reply
+from sia_flow.policy.prompts import render, said
 from sia_flow.policy.requests import check_request
 from sia_flow.policy.rows import TokenRows, collate
 from sia_flow.policy.versions import version_of
@@ -125,7 +126,7 @@ class LocalPolicy:
         return str(self.model.dtype).removeprefix("torch.")
 
     def sample(self, requests: Sequence[SampleRequest]) -> list[list[Completion]]:
-        """Return `n` completions for each request, in order. Raises ValueError for a request out of range."""
+        """Return `n` completions for each request, in order. Raises RequestError for one that is out of range."""
         slots = self._slots(requests)
         order = sorted(range(len(slots)), key=lambda i: len(slots[i].prompt))
         drawn: dict[int, Drawn] = {}
@@ -142,12 +143,12 @@ class LocalPolicy:
     def _slots(self, requests: Sequence[SampleRequest]) -> list[_Slot]:
         """Return one slot a completion; prompts that are equal are rendered once."""
         room, slots = context_length(self.model), []
-        rendered: dict[tuple[Any, ...], tuple[int, ...]] = {}
+        rendered: dict[str, tuple[int, ...]] = {}
         for i, request in enumerate(requests):
             check_request(request, room)
-            key = (request.max_tokens, *(tuple(sorted(message.items())) for message in request.messages))
+            key = json.dumps([request.max_tokens, request.messages, request.tools], sort_keys=True)
             if key not in rendered:
-                rendered[key] = render(self.tokenizer, request.messages, room - request.max_tokens)
+                rendered[key] = render(self.tokenizer, request.messages, room - request.max_tokens, request.tools)
             for sample in range(request.n):
                 noise = uniforms(request.seed, sample, request.max_tokens)
                 slots.append(_Slot(i, rendered[key], Row(0, request.temperature, noise)))
@@ -159,8 +160,10 @@ class LocalPolicy:
         return decode(model, list(prompts), rows, self._stops)
 
     def _completion(self, slot: _Slot, drawn: Drawn) -> Completion:
+        text, calls = said(self.tokenizer, drawn.ids)
         return Completion(
-            text=reply(self.tokenizer, drawn.ids),
+            text=text,
+            calls=calls,
             prompt_ids=slot.prompt,
             completion_ids=tuple(drawn.ids),
             logprobs=tuple(drawn.logprobs),

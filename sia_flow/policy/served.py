@@ -20,7 +20,7 @@ from sia_flow.policy.asking import Asker, LostModelError
 from sia_flow.policy.bases import base_digest
 from sia_flow.policy.checkpoint import load_tokenizer
 from sia_flow.policy.endpoint import Client, Endpoint
-from sia_flow.policy.prompts import render, reply
+from sia_flow.policy.prompts import render, said
 from sia_flow.policy.requests import check_request
 from sia_flow.policy.rows import TokenRows
 from sia_flow.policy.shelf import AdapterShelf
@@ -105,7 +105,7 @@ class ServedPolicy:
     def sample(self, requests: Sequence[SampleRequest]) -> list[list[Completion]]:
         """Return `n` completions for each request, in order.
 
-        Raises ValueError for a request out of range, SpecError for what the server refuses, InfrastructureError when
+        Raises RequestError for a request out of range, SpecError for what the server refuses, InfrastructureError when
         it is not there.
         """
         if not requests:
@@ -142,7 +142,7 @@ class ServedPolicy:
 
     def _prompt(self, request: SampleRequest) -> tuple[int, ...]:
         check_request(request, self._room)
-        return render(self._tokenizer, request.messages, self._room - request.max_tokens)
+        return render(self._tokenizer, request.messages, self._room - request.max_tokens, request.tools)
 
     def _gather(self, requests: Sequence[SampleRequest], prompts: Sequence[tuple[int, ...]]) -> list[list[Choice]]:
         """Ask for all, as many at a time as the endpoint allows; the first fault ends what has not begun."""
@@ -166,9 +166,9 @@ class ServedPolicy:
             logprobs = (0.0,) * len(ids)
         elif request.temperature != 1.0 and logprobs is not None and not self._asker.scales(prompt, ids):
             logprobs = None
-        text = choice.text if choice.ids is None else reply(self._tokenizer, ids)
+        text, calls = (choice.text, choice.calls) if choice.ids is None else said(self._tokenizer, ids)
         rescored = logprobs is None or choice.ids is None
-        return Completion(text, prompt, ids, logprobs or (), choice.finish, rescored)
+        return Completion(text, prompt, ids, logprobs or (), choice.finish, rescored, calls)
 
     def _encode(self, choice: Choice) -> tuple[int, ...]:
         """Return the tokens that a text most likely was: as the tokenizer has it, ended where the server says so."""

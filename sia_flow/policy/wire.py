@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sia_flow.protocols import SampleRequest
+from sia_flow.protocols import Called, SampleRequest
 
 ID_PREFIX = "token_id:"
 """How vLLM spells a token under `return_tokens_as_token_ids`."""
@@ -29,6 +29,8 @@ class Choice:
     """Their log-probabilities; None where they are missing or not whole."""
     top: float | None = None
     """Largest log-probability at the first token, where it was asked for."""
+    calls: tuple[Called, ...] = ()
+    """Tools that it calls, where the server has read them out of the completion."""
 
 
 def token_body(model: str, prompt: Sequence[int], request: SampleRequest, n: int, seed: int) -> dict[str, Any]:
@@ -65,6 +67,7 @@ def chat_body(model: str, request: SampleRequest, n: int, seed: int) -> dict[str
         "temperature": request.temperature,
         "top_p": 1.0,
         "seed": seed,
+        **({"tools": [dict(tool) for tool in request.tools]} if request.tools else {}),
     }
 
 
@@ -84,15 +87,22 @@ def _index(choice: Mapping[str, Any]) -> int:
 
 def _choice(choice: Mapping[str, Any]) -> Choice | None:
     message = choice.get("message")
+    calls = _calls(message.get("tool_calls")) if isinstance(message, Mapping) else ()
     text = message.get("content") if isinstance(message, Mapping) else choice.get("text")
     finish: Literal["stop", "length"] = "length" if choice.get("finish_reason") == "length" else "stop"
     if not isinstance(text, str):
-        return None if text is not None else Choice("", finish)
+        return None if text is not None else Choice("", finish, calls=calls)
     detail = choice.get("logprobs")
     detail = detail if isinstance(detail, Mapping) else {}
     ids = _ids(choice.get("token_ids")) or _spelled(detail.get("tokens"))
     logprobs = _logprobs(detail.get("token_logprobs"), ids)
-    return Choice(text, finish, ids, logprobs, _top(detail.get("top_logprobs")))
+    return Choice(text, finish, ids, logprobs, _top(detail.get("top_logprobs")), calls)
+
+
+def _calls(found: object) -> tuple[Called, ...]:
+    functions = [call.get("function") for call in found if isinstance(call, Mapping)] if isinstance(found, list) else []
+    named = [one for one in functions if isinstance(one, Mapping) and isinstance(one.get("name"), str)]
+    return tuple(Called(one["name"], str(one.get("arguments", ""))) for one in named)
 
 
 def _ids(found: object) -> tuple[int, ...] | None:

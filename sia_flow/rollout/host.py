@@ -12,7 +12,7 @@ from typing import Any
 
 from sia_flow.canonical import derive_seed
 from sia_flow.lineage.records import ToolCall, Turn, Verdict
-from sia_flow.protocols import Call, Completion, Instance, Sampler, SampleRequest, TaskTools
+from sia_flow.protocols import Call, Completion, Instance, RequestError, Sampler, SampleRequest, TaskTools
 from sia_flow.rollout.requests import RefusedRequest, parse_generate, parse_program
 
 START = "start"
@@ -125,18 +125,30 @@ class Host:
             temperature=asked.temperature,
             max_tokens=min(asked.max_tokens or self.max_tokens, self.max_tokens),
             seed=derive_seed(self.work[call.job].seed, "generate", log.calls),
+            tools=asked.plain_tools(),
         )
 
-    def _generate(self, calls: Sequence[Call], asked: dict[int, SampleRequest]) -> dict[int, list[str]]:
-        if not asked:
-            return {}
-        sampled = self.sampler.sample(list(asked.values()))
-        answers = {}
-        for (number, request), completions in zip(asked.items(), sampled, strict=True):
+    def _generate(self, calls: Sequence[Call], asked: dict[int, SampleRequest]) -> dict[int, Any]:
+        answers: dict[int, Any] = {}
+        for (number, request), completions in zip(asked.items(), self._sample(list(asked.values())), strict=True):
+            if isinstance(completions, RefusedRequest):
+                answers[number] = completions
+                continue
             turns = [_turn(request, completion, self._version) for completion in completions]
             self.logs[calls[number].job].turns.extend(turns)
-            answers[number] = [turn.text for turn in turns]
+            answers[number] = [_said(turn) for turn in turns]
         return answers
+
+    def _sample(self, requests: Sequence[SampleRequest]) -> Sequence[Sequence[Completion] | RefusedRequest]:
+        """Sample; where a request is at fault, all others alone, which gives them the same completions."""
+        if not requests:
+            return []
+        try:
+            return self.sampler.sample(requests)
+        except RequestError as error:
+            if len(requests) == 1:
+                return [RefusedRequest(f"generate: {error}")]
+            return [found for request in requests for found in self._sample([request])]
 
     def _score(self, calls: Sequence[Call], programs: dict[int, str]) -> dict[int, dict[str, Any]]:
         if not programs:
@@ -155,6 +167,11 @@ class Host:
         return answers
 
 
+def _said(turn: Turn) -> str | dict[str, Any]:
+    """Return what the scaffold gets: the text, with its calls where there are any."""
+    return {"text": turn.text, "calls": [dict(call) for call in turn.calls]} if turn.calls else turn.text
+
+
 def _turn(request: SampleRequest, completion: Completion, policy: str) -> Turn:
     return Turn(
         messages=request.messages,
@@ -166,4 +183,6 @@ def _turn(request: SampleRequest, completion: Completion, policy: str) -> Turn:
         finish=completion.finish,
         policy=policy,
         rescored=completion.rescored,
+        offered=request.tools,
+        calls=tuple(call._asdict() for call in completion.calls),
     )

@@ -15,6 +15,9 @@ from sia_flow.policy.published import PublishedPolicy
 from sia_flow.policy.rows import TokenRows
 from sia_flow.policy.served import ServedPolicy
 from sia_flow.policy.shelf import served_name
+from sia_flow.policy.wire import chat_body, choices
+from sia_flow.protocols import Called
+from tests.policy.harmony import LOOK
 from tests.policy.server import ModelServer, serving
 from tests.policy.world import moved, request_for
 
@@ -212,3 +215,13 @@ def test_a_server_that_leaves_the_adapter_out_is_found_out(base, tmp_path):
         published = PublishedPolicy(connect(server, base, tmp_path / "shelf"), trained)
         with pytest.raises(TrainingError, match="nats a token away"):
             published.sample([request_for(n=2)])
+
+
+def test_calls_that_a_server_has_read_are_taken_over():
+    call = {"id": "x", "type": "function", "function": {"name": "look", "arguments": '{"row": 3}'}}
+    message = {"role": "assistant", "content": None, "tool_calls": [call, {"function": {"name": 3}}, 7]}
+    (found,) = choices({"choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]})
+    assert (found.text, found.calls, found.finish) == ("", (Called("look", '{"row": 3}'),), "stop")
+    asked = chat_body("tiny", replace(request_for(), tools=(LOOK,)), 1, 0)
+    assert asked["tools"] == [LOOK]
+    assert "tools" not in chat_body("tiny", request_for(), 1, 0)

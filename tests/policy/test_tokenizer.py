@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sia_flow.policy.prompts import final_message, render, reply
+from sia_flow.policy.prompts import render, reply
 from sia_flow.policy.tokenizer import SPECIALS, build_tokenizer
 
 LINES = ["def denoise(counts, seed):\n    x = np.log1p(x)\n    y = kit.power(y, 0.25)\n    return y\n"] * 5
@@ -68,4 +68,3 @@ def test_reply_of_harmony_is_the_last_message() -> None:
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|channel|>", "<|message|>", "<|end|>"]})
     text = "<|channel|>analysis<|message|>hm<|end|><|channel|>final<|message|>return y\n<|end|>"
     assert reply(tokenizer, tokenizer.encode(text, add_special_tokens=False)) == "return y\n"
-    assert final_message(tokenizer, [7, 8]) == [7, 8]

@@ -18,6 +18,8 @@ What a scaffold is: up to 16 text files (.py, .md, .txt, .json; 64 KiB in all), 
 - `job.instance`: the public fields of the instance. `job.seed`: an integer.
 - `job.generate(messages, n=1, temperature=1.0, max_tokens=None)` asks the policy, a small model whose weights may be
   trained, and returns n texts. Messages are dicts with role and content. At most 128 completions a rollout.
+  A model that knows tool calls may be offered functions (`tools=[...]`, as in OpenAI's chat interface); the calls are
+  then in `text.tool_calls`, the scaffold carries them out and answers by messages of role tool with their tool_call_id.
 - `job.tools.score_visible(program=...)` scores an answer on a twin made from the visible data: a dict with reward,
   valid, reason, feedback. At most 128 calls. It raises RuntimeError where the task has no such tool.
 - Only the Python standard library and the scaffold's own files can be imported, unless the task says otherwise.

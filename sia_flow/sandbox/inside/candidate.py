@@ -85,6 +85,22 @@ class Tools:
         return lambda **arguments: self._wire.call(f"tool:{name}", arguments)
 
 
+class Reply(str):  # noqa: SLOT000 - it has an attribute
+    """A completion's text, with the tools that it calls, in the form of OpenAI's chat messages."""
+
+    tool_calls: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, said: Any, number: int) -> Reply:
+        """Return what the host said as a reply; calls are numbered within the rollout."""
+        reply = cls(said if isinstance(said, str) else said["text"])
+        calls = [] if isinstance(said, str) else said["calls"]
+        reply.tool_calls = [
+            {"id": f"call_{number}_{place}", "type": "function", "function": call} for place, call in enumerate(calls)
+        ]
+        return reply
+
+
 class ScaffoldJob:
     """What `solve(job)` gets: the instance, a seed, the policy and the task's tools."""
 
@@ -93,6 +109,7 @@ class ScaffoldJob:
         self.seed = seed
         self.tools = Tools(wire)
         self._wire = wire
+        self._replies = 0
 
     def generate(
         self,
@@ -100,11 +117,13 @@ class ScaffoldJob:
         n: int = 1,
         temperature: float = 1.0,
         max_tokens: int | None = None,
-    ) -> list[str]:
-        """Return `n` completions of the messages by the policy."""
+        tools: Sequence[Mapping[str, Any]] = (),
+    ) -> list[Reply]:
+        """Return `n` completions of the messages by the policy, which may call the tools."""
         params = {"messages": messages, "n": n, "temperature": temperature, "max_tokens": max_tokens}
-        texts: list[str] = self._wire.call("generate", params)
-        return texts
+        found = self._wire.call("generate", {**params, "tools": tools} if tools else params)
+        first, self._replies = self._replies, self._replies + len(found)
+        return [Reply.of(said, first + place) for place, said in enumerate(found)]
 
 
 class Work(NamedTuple):
