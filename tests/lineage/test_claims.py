@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -15,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from sia_flow.errors import Interrupted, StoreError
-from sia_flow.files import append
 from sia_flow.lineage.claims import claimed, is_claimed
 from sia_flow.lineage.seals import read_seals
 from sia_flow.lineage.store import Step, StepOutput, Store
@@ -39,23 +37,37 @@ def holder(folder: Path) -> subprocess.Popen[str]:
     return process
 
 
-def compete(root: Path, number: int) -> None:
-    store = Store(root)
-    for n in range(20):
-        step = Step("rollout", 1, {"n": n}, {}, 0)
-        store.run(step, lambda n=n: StepOutput({"out": store.objects.put_bytes(b"%d" % n)}, {"n": n}))
-        append(root / "lines", json.dumps({"who": number, "n": n, "text": "x" * 20_000}).encode() + b"\n")
+COMPETE = """
+import json, sys
+from pathlib import Path
+from sia_flow.files import append
+from sia_flow.lineage.store import Step, StepOutput, Store
+root, number = Path(sys.argv[1]), int(sys.argv[2])
+store = Store(root)
+print("ready", flush=True)
+sys.stdin.readline()
+for n in range(20):
+    step = Step("rollout", 1, {"n": n}, {}, 0)
+    store.run(step, lambda: StepOutput({"out": store.objects.put_bytes(b"%d" % n)}, {"n": n}))
+    append(root / "lines", json.dumps({"who": number, "n": n, "text": "x" * 20_000}).encode() + b"\\n")
+"""
 
 
 def test_processes_share_the_steps_of_one_store(tmp_path: Path) -> None:
     Store(tmp_path)
-    fork = multiprocessing.get_context("fork")
-    processes = [fork.Process(target=compete, args=(tmp_path, number)) for number in range(4)]
+    command = [sys.executable, "-c", COMPETE, str(tmp_path)]
+    pipe = subprocess.PIPE
+    processes = [subprocess.Popen([*command, str(n)], stdin=pipe, stdout=pipe, text=True) for n in range(4)]
     for process in processes:
-        process.start()
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
     for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0] * 4
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate(timeout=120)
+    assert [process.returncode for process in processes] == [0] * 4
     store = Store(tmp_path)
     done = Counter(entry["key"] for entry in store.journal() if entry["event"] == "done")
     assert (len(done), set(done.values())) == (20, {1})
