@@ -131,7 +131,7 @@ def verdicts(items: Sequence[tuple[Instance, str | None]]) -> list[Verdict]:
 def measure(ways: Ways, rollouts: int, in_flight: int, repeats: int) -> None:
     """Print seconds of both modes, taken in turn."""
     ideal = rollouts * TURNS * ways.wait / in_flight
-    work = plan_work([Instance("i", "train", {"name": "i"}, {})], rollouts, "bench")
+    work = plan_work([Instance("i", "train", {"name": "i"}, {}, None)], rollouts, "bench")
     seconds: dict[str, list[float]] = {"rounds": [], "each at its own pace": []}
     with serving(ways) as url, open_sandbox().open(Image()) as session:
         patience = Patience(first=0.05)
