@@ -88,7 +88,7 @@ def row(name: str, runs: Sequence[Run]) -> str:
 
 
 def draw(table: Mapping[str, Sequence[Run]], path: Path) -> None:
-    """Draw a panel a metric, a line an algorithm (mean over the seeds)."""
+    """Draw a panel a metric, a line an algorithm: the mean over the seeds that still run, a cross where one stopped."""
     figure = figure_of((11.0, 7.0))
     for place, (metric, label) in enumerate(PANELS.items()):
         axes = figure.add_subplot(2, 2, place + 1)
@@ -96,9 +96,12 @@ def draw(table: Mapping[str, Sequence[Run]], path: Path) -> None:
         axes.set_ylabel(label)
         for colour, (name, runs) in zip(COLOURS, table.items(), strict=False):
             curves = [curve(run, metric) for run in runs]
-            length = min(map(len, curves))
-            means = [fmean(values) for values in zip(*(values[:length] for values in curves), strict=True)]
+            length = max(map(len, curves))
+            means = [fmean(values[i] for values in curves if i < len(values)) for i in range(length)]
             axes.plot(range(1, length + 1), means, color=colour, linewidth=1.8, label=name)
+            for values in curves:
+                if len(values) < length:
+                    axes.plot(len(values), values[-1], "x", color=colour)
     figure.axes[1].legend(frameon=False, fontsize=9)
     write(figure, path)
 
