@@ -51,14 +51,16 @@ class Tracking(Silent):
         objects = self.store.objects
         folder = self.view.folder(arm, generation.seed) / f"gen-{generation.index}"
         verdicts = self.store.find(generation.steps["verify train"])
+        first = self.view.store.first(generation)
         curves = folder / "training.png"
         self.tracker.generation(
             GenerationView(
                 arm=self.arm_view(arm, generation.seed),
                 generation=generation,
+                first=first,
                 scaffold_files=objects.get_sources(generation.scaffold),
                 diff=self.view.diff(generation),
-                report=decision_report(arm, generation, first=self.view.store.first(generation)),
+                report=decision_report(arm, generation, first=first),
                 adapter_dir=folder / "adapter" if generation.adapter else None,
                 trajectories=load_lines(objects.get_bytes(generation.trajectories), Trajectory),
                 verdicts=load_lines(objects.get_bytes(verdicts.outputs["verdicts"]), Verdict) if verdicts else (),

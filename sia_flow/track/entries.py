@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from sia_flow.lineage.goodhart import closing, gap_of
 from sia_flow.lineage.records import Generation, Score
 from sia_flow.lineage.results import ArmResult
 from sia_flow.track.views import ArmView, FinalView, GenerationView
@@ -117,6 +118,22 @@ def progress_points(generation: Generation) -> list[Point]:
     return [*means, Point("accepted", float(generation.accepted), step)]
 
 
+def goodhart_points(view: GenerationView) -> list[Point]:
+    """Return how far what is optimised has left what is meant since generation 0; nothing where that is not known."""
+    if view.first is None:
+        return []
+    found, step = gap_of(view.first, view.generation), view.generation.index
+    values = {
+        "gap": found.gap,
+        "growth": found.growth,
+        "growth_se": found.growth_se,
+        "alarms": float(len(found.alarms)),
+    }
+    values |= {f"guard/{name}": drift for name, drift in found.guards.items()}
+    values |= {f"truth/{name}": drift for name, drift in found.truth.items()}
+    return [Point(_key(f"goodhart/{name}"), value, step) for name, value in values.items()]
+
+
 def final_points(view: FinalView) -> list[Point]:
     """Return the end of an arm: its incumbent, its best program, the baselines and the 2x2 of both levers."""
     result = view.result
@@ -124,6 +141,11 @@ def final_points(view: FinalView) -> list[Point]:
     points = list(_score(result.sealed, step))
     points += [Point(f"final/select/{name}", getattr(result.select, name), step) for name in _SHOWN]
     points += [Point(_key(f"guard/sealed/{name}"), margin, step) for name, margin in result.guards.items()]
+    end = closing(result)
+    points += [
+        Point("goodhart/select_less_sealed", end.gap, step),
+        Point("goodhart/select_less_sealed_se", end.se, step),
+    ]
     if result.best:
         points.append(Point("best_program/train", result.best.train, step))
         points += [Point("best_program/select", result.best.select.mean, step)]

@@ -78,12 +78,13 @@ class MlflowTracker:
         if DONE in run.tags:
             return
         generation = view.generation
+        gap = entries.goodhart_points(view)
         points, params = entries.generation_points(generation), entries.generation_params(generation)
-        self._runs.write(run, points, params, entries.generation_tags(view))
+        self._runs.write(run, [*points, *gap], params, entries.generation_tags(view))
         self._files(run, view)
         self._data(run, view)
         self._traces(run, view)
-        self._runs.write(self._parent(view.arm), entries.progress_points(generation))
+        self._runs.write(self._parent(view.arm), [*entries.progress_points(generation), *gap])
         self._runs.finish(run, DONE, generation.id)
 
     def live(self, arm: ArmView, generation: int, step: int, metrics: Mapping[str, float]) -> None:

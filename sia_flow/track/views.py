@@ -45,6 +45,8 @@ class GenerationView:
 
     arm: ArmView
     generation: Generation
+    first: Generation | None = None
+    """Generation 0 of the arm, which the Goodhart gap counts from."""
     scaffold_files: Mapping[str, str] = field(default_factory=dict)
     diff: str = ""
     """Unified diff of the scaffold against the parent's."""

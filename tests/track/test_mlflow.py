@@ -10,6 +10,7 @@ import pytest
 from sia_flow.track.mlflow import MlflowTracker, default_artifacts, default_uri
 from sia_flow.track.runs import _prepare_database
 from sia_flow.track.views import ArmView, FinalView, GenerationView, generation_key
+from tests.track.conftest import score
 
 View = Callable[..., GenerationView]
 
@@ -159,6 +160,13 @@ def test_live_steps_are_written_in_batches(project: Path, arm: ArmView) -> None:
     assert len(history(tracker, key, "training/reward_mean")) < 20
     tracker.flush()
     assert history(tracker, key, "training/reward_mean") == [(step, float(step)) for step in range(20)]
+
+
+def test_the_goodhart_gap_is_in_both_runs(tracker: MlflowTracker, view: View) -> None:
+    shown = replace(view(1, train=score("train", 0.5)), first=view(0).generation)
+    tracker.generation(shown)
+    for key in (shown.key, shown.arm.key):
+        assert history(tracker, key, "goodhart/growth") == [(1, pytest.approx(0.3))]
 
 
 def test_the_end_of_an_arm_shows_sealed_best_and_baselines(tracker: MlflowTracker, final: FinalView) -> None:

@@ -4,6 +4,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -20,6 +21,7 @@ from sia_flow.track.mlflow import MlflowTracker
 from sia_flow.track.safe import SafeTracker
 from sia_flow.track.traces import pick
 from sia_flow.track.views import ArmView, FinalView, GenerationView, generation_key
+from tests.track.conftest import score
 
 verdicts = st.lists(
     st.builds(
@@ -56,6 +58,20 @@ def test_params_are_flat_and_within_the_limits() -> None:
 def test_a_first_generation_has_no_lever(generation: Callable[..., Generation]) -> None:
     assert entries.generation_params(generation(0))["lever"] == "first"
     assert entries.generation_params(generation(1))["edit"] == "KNN 5 -> 7"
+
+
+def test_the_goodhart_gap_counts_from_generation_0(view: Callable[..., GenerationView], final: FinalView) -> None:
+    shown = view(1, train=score("train", 0.5), guards={"poisson": -0.01})
+    assert entries.goodhart_points(shown) == []
+    first = view(0).generation
+    found = {point.key: point.value for point in entries.goodhart_points(replace(shown, first=first))}
+    assert found["goodhart/gap"] == pytest.approx(0.5 - 0.21)
+    assert found["goodhart/growth"] == pytest.approx(0.5 - 0.21 - (0.2 - 0.21))
+    assert found["goodhart/guard/poisson"] == pytest.approx(-0.03)
+    assert found["goodhart/alarms"] >= 1
+    end = {point.key: point.value for point in entries.final_points(final)}
+    natural = 0.08 - 0.081
+    assert end["goodhart/select_less_sealed"] == pytest.approx(0.23 - 0.22 - natural)
 
 
 def test_keys_tell_arms_seeds_and_places_apart(arm: ArmView) -> None:
