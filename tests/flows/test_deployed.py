@@ -3,80 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from sia_flow.errors import InfrastructureError
 from sia_flow.lineage.approvals import approvals_of, whoami
 from sia_flow.lineage.store import Store
-from sia_flow.track.environment import quiet_environment
-from sia_flow.track.server import PrefectServer
 from sia_flow.track.service import Service
 from tests.cli.ops_world import call
-from tests.flows.warm import QUIET, ROOT
+from tests.flows.deployed import Api, environment_of, serving, working
 from tests.flows.world import SPEC, journal, make_project, records, run_here, until
 
 pytestmark = pytest.mark.slow
 OFTEN = SPEC.replace("spec:\n", "spec:\n  schedule: {interval: 15}\n")
 LONG = OFTEN.replace("small", "long").replace("[SIA-H]", "[{name: W, levers: [weights]}]").replace("15", "3600")
 LONG = LONG.replace("iterations: 2", "iterations: 60")
-
-
-class Patient(httpx.HTTPTransport):
-    """Asks again, as Prefect's own client does, where the server is busy writing and answers 503."""
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        for _ in range(60):
-            reply = super().handle_request(request)
-            if reply.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-                return reply
-            reply.close()
-            time.sleep(0.5)
-        return super().handle_request(request)
-
-
-class Api:
-    """The server's HTTP interface, as its pages use it."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self._client = httpx.Client(base_url=url, timeout=60, transport=Patient())
-
-    def post(self, path: str, body: Any) -> Any:
-        reply = self._client.post(path, json=body)
-        reply.raise_for_status()
-        return reply.json()
-
-    def get(self, path: str) -> Any:
-        reply = self._client.get(path)
-        reply.raise_for_status()
-        return reply.json()
-
-    def runs(self, deployment: str) -> list[dict[str, Any]]:
-        """Return the runs of a deployment, its sub-flows left out."""
-        chosen = {"deployments": {"name": {"any_": [deployment]}}, "limit": 200}
-        return list(self.post("/flow_runs/filter", chosen))
-
-    def told(self) -> str:
-        """Return what every run is doing, for a failure's message."""
-        runs = self.post("/flow_runs/filter", {"limit": 200})
-        return "\n".join(f"{run['name']}: {run['state']['name']} {run['state']['message'] or ''}" for run in runs)
-
-    def states(self, deployment: str) -> Counter[str]:
-        return Counter(run["state"]["type"] for run in self.runs(deployment))
-
-    def deployment(self, name: str) -> dict[str, Any]:
-        (found,) = self.post("/deployments/filter", {"deployments": {"name": {"any_": [name]}}})
-        return dict(found)
 
 
 @pytest.fixture(scope="module")
@@ -88,36 +34,19 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(root: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
-    own = {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": "sqlite:////dev/null/no"}
-    return kept | QUIET | own | quiet_environment(root / ".sia-flow", kept)
+    return environment_of(root)
 
 
 @pytest.fixture(scope="module")
 def api(root: Path, environment: dict[str, str]) -> Iterator[Api]:
-    with (
-        PrefectServer(root / ".sia-flow", full=True, environ=environment) as server,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        for name, value in (environment | {"PREFECT_API_URL": server.wait()}).items():
-            patch.setenv(name, value)
-        yield Api(server.wait())
+    with serving(root, environment) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
 def worker(root: Path, api: Api, environment: dict[str, str]) -> Iterator[Service]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    service = Service("worker", f"http://127.0.0.1:{port}/health", root / ".sia-flow/worker.log")
-    web = {"PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1", "PREFECT_WORKER_WEBSERVER_PORT": str(port)}
-    arguments = ["worker", "start", "--pool", "sia-flow", "--type", "process", "--with-healthcheck"]
-    service.start("prefect", arguments, environment | web | {"PREFECT_API_URL": api.url})
-    try:
-        service.wait(120)
-        yield service
-    finally:
-        service.stop()
+    with working(root, api, environment) as found:
+        yield found
 
 
 def test_deploying_again_changes_nothing_and_loses_nothing(root: Path, api: Api) -> None:
