@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 TODAY = date(2026, 1, 1)
 """What templates that ask for the date are told."""
 
+_CONFUSED = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What a template runs into on messages and tools that a scaffold made up."""
 _NOW = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
 
 Messages = Sequence[Mapping[str, Any]]
@@ -48,7 +50,7 @@ def render(
             tokenize=True,
             return_dict=False,
         )
-    except TemplateError as error:
+    except (TemplateError, *_CONFUSED) as error:
         raise RequestError(f"the chat template refuses these messages: {error}") from error
     return tuple(int(token) for token in ids[-max(room, 1) :])
 

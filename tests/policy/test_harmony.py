@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
@@ -93,6 +94,14 @@ def test_nothing_that_a_model_samples_is_an_error(tokenizer: Any, tokens: list[i
 def test_messages_that_the_template_refuses_are_the_askers_fault(tokenizer: Any) -> None:
     with pytest.raises(RequestError, match="no previous assistant message"):
         render(tokenizer, [ASK, {"role": "tool", "tool_call_id": "x", "content": "7"}], 10_000)
+    for odd in (
+        {"properties": "x"},
+        {"properties": {"a": 3}},
+        {"properties": {"a": {"type": {"b": 1}}}, "required": 3},
+    ):
+        tool = {"type": "function", "function": {**LOOK["function"], "parameters": odd}}
+        with contextlib.suppress(RequestError):
+            render(tokenizer, [ASK], 10_000, [tool])
     bad = {"role": "assistant", "content": "<|channel|>final<|message|>7"}
     with pytest.raises(RequestError, match="channel"):
         render(tokenizer, [ASK, bad, ASK], 10_000)
