@@ -1,9 +1,12 @@
 """The weight lever: the plan of an update, its algorithm chosen by the rewards' shape.
 
-Invariant: the algorithm is one of the menu; a refused update is never planned again as it was.
+Invariant: the algorithm is one of the menu; a refused update is never planned again as it was: first by the other
+algorithms of the menu, then at another rate.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from sia_flow.agents.decision import Evidence
 from sia_flow.agents.evidence import Statistics
@@ -17,12 +20,14 @@ SLOWER, FASTER = 0.5, 1.5
 def weight_plan(evidence: Evidence, rewards: Statistics, algorithm: str | None = None) -> WeightPlan:
     """Return the plan of a weight update, by an algorithm of the menu or by the one that the table chooses.
 
-    The learning rate is halved for every update that lost on select since the last one that was accepted, and
-    raised by half for every one that gained too little. Raises TrainingError where the chooser names an
-    algorithm that is not on the menu.
+    The table does not choose an algorithm whose update was refused since the last accepted one, while another is left.
+    Where none is, the learning rate is halved for every update of the algorithm that lost on select since then, and
+    raised by half for every one that gained too little. Raises TrainingError where the chooser names an algorithm that
+    is not on the menu.
     """
-    algorithm, why = (algorithm, "the ledger names it") if algorithm else _algorithm(evidence, rewards)
-    refused = _refused(evidence)
+    before = _refused(evidence)
+    algorithm, why = (algorithm, "the ledger names it") if algorithm else _algorithm(evidence, rewards, before)
+    refused = [pull for pull in before if algorithm_of(pull) == algorithm]
     lost = sum(pull.gain < 0 for pull in refused)
     short = len(refused) - lost
     learning_rate, kl = evidence.rates(algorithm)
@@ -35,13 +40,22 @@ def weight_plan(evidence: Evidence, rewards: Statistics, algorithm: str | None =
     )
 
 
-def _algorithm(evidence: Evidence, rewards: Statistics) -> tuple[str, str]:
+def _algorithm(evidence: Evidence, rewards: Statistics, refused: Sequence[Generation]) -> tuple[str, str]:
     if len(evidence.menu) == 1:
         return evidence.menu[0], "the spec names it"
-    algorithm, why = evidence.choose(rewards.groups, rewards.marks, evidence.menu)
-    if algorithm not in evidence.menu:
-        raise TrainingError(f"the chooser named {algorithm!r}; the menu has {', '.join(evidence.menu)}")
-    return algorithm, why
+    tried = list(dict.fromkeys(algorithm_of(pull) for pull in reversed(refused)))
+    menu = tuple(name for name in evidence.menu if name not in tried) or evidence.menu
+    algorithm, why = evidence.choose(rewards.groups, rewards.marks, menu)
+    if algorithm not in menu:
+        raise TrainingError(f"the chooser named {algorithm!r}; the menu has {', '.join(menu)}")
+    return algorithm, why if menu == evidence.menu else f"{why}; {' and '.join(tried)} gained too little here"
+
+
+def algorithm_of(pull: Generation) -> str:
+    """Return the algorithm of a generation's weight update."""
+    assert pull.decision is not None
+    assert pull.decision.weights is not None
+    return pull.decision.weights.algorithm
 
 
 def _pace(lost: int, short: int) -> str:

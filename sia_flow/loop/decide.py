@@ -38,7 +38,7 @@ def prepare_feedback(lab: Lab, run: Runner, state: ArmState) -> Prepared:
     ledger = pinned_ledger(lab, run)
     step = Step(
         name="feedback",
-        version=1,
+        version=2,
         params={
             "agent": spec.agents.feedback.model_dump(mode="json"),
             "levers": list(state.arm.levers),

@@ -159,11 +159,25 @@ def test_a_chooser_that_leaves_the_menu_is_an_error():
         AGENT.decide(Arm(levers=("weights",)).evidence(choose=lambda *_: ("magic", "")))
 
 
+def test_a_refused_algorithm_gives_way_to_the_others_of_the_menu():
+    arm = Arm(levers=("weights",), menu=("grpo", "dpo"))
+    plans = []
+    for _ in range(3):
+        plans.append(AGENT.decide(arm.evidence()).weights)
+        arm.pull("weights", -0.02, plan=plans[-1])
+    assert [(plan.algorithm, plan.learning_rate) for plan in plans] == [("grpo", 1e-3), ("dpo", 1e-3), ("grpo", 0.5e-3)]
+    assert "grpo gained too little here" in plans[1].reason
+    again = Arm(levers=("weights",), menu=("grpo", "dpo"))
+    again.pull("weights", -0.02, plan=plans[0])
+    again.pull("weights", 0.05, plan=plans[1])
+    assert AGENT.decide(again.evidence()).weights.algorithm == "grpo"
+
+
 @pytest.mark.parametrize(
     ("gains", "rate"), [([-0.02], 0.5), ([-0.02, -0.02], 0.25), ([0.005], 1.5), ([-0.02, 0.03], 1.0)]
 )
 def test_the_learning_rate_follows_what_the_last_updates_did(gains, rate):
-    arm = Arm(levers=("weights",))
+    arm = Arm(levers=("weights",), menu=("grpo",))
     for gain in gains:
         arm.pull("weights", gain)
     assert AGENT.decide(arm.evidence()).weights.learning_rate == pytest.approx(1e-3 * rate)

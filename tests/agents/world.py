@@ -145,10 +145,10 @@ class Arm:
             self.apply(decision, gain(decision, self))
         return self.levers_pulled()
 
-    def pull(self, lever, gain, kind="constants"):
-        """Add a generation made by a pull of one lever; its edit changes nothing."""
+    def pull(self, lever, gain, kind="constants", plan=None):
+        """Add a generation made by a pull of one lever: an edit that changes nothing, or an update by `plan`."""
         edits = (Edit(kind=kind, name="as it was", summary="", files={}),) if lever == "harness" else ()
-        plan = WeightPlan(algorithm="grpo", iterations=40, learning_rate=1e-3, kl=0.02)
+        plan = plan or WeightPlan(algorithm="grpo", iterations=40, learning_rate=1e-3, kl=0.02)
         weights = plan if lever == "weights" else None
         decision = Decision(lever=lever, reason="", forecast=0.02, edits=edits, weights=weights)
         return self.add(decision, gain, dict(self.files[self.incumbent.id]), UNCHANGED)
