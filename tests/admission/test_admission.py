@@ -55,7 +55,7 @@ FAULTS = {
     "duplicate_ids": ("verifier.py", 'f"{split}/{index}"', 'f"{split}"'),
     "instances_change": ("verifier.py", "PCG64(seed)", "PCG64()"),
     "private_is_public": ("verifier.py", '{"y": noisy}', '{"y": noisy, "t": truth}'),
-    "score_changes": ("verifier.py", "after = float(", "after = np.random.default_rng().random() * float("),
+    "score_changes": ("verifier.py", "0.0), 1.0)", "0.0), 1.0) * (1.0 + np.random.default_rng().random())"),
     "verdict_changes": (
         "verifier.py",
         "if not np.isfinite(output).all():",
