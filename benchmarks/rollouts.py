@@ -18,11 +18,15 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+import httpx
+import urllib3
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -154,8 +158,33 @@ def measure(ways: Ways, rollouts: int, in_flight: int, repeats: int) -> None:
     print(f"  ratio {ratio:.2f}")
 
 
+def compare_clients(ways: Ways, requests: int, in_flight: int, repeats: int) -> None:
+    """Print the processor time of one request by urllib3, which the client uses, and by httpx, taken in turn."""
+    body = {"model": "tiny", "prompt": TOKENS, "n": 1, "max_tokens": len(TOKENS)}
+    used: dict[str, list[float]] = {"urllib3": [], "httpx": []}
+    with serving(ways) as root, ThreadPoolExecutor(in_flight) as threads:
+        url = f"{root}/completions"
+        pool = urllib3.PoolManager(maxsize=in_flight, block=True, retries=False)
+        limits = httpx.Limits(max_connections=in_flight, max_keepalive_connections=in_flight)
+        client = httpx.Client(limits=limits, timeout=60, trust_env=False)
+        ask: dict[str, Callable[[int], Any]] = {
+            "urllib3": lambda _: json.loads(pool.request("POST", url, json=body).data),
+            "httpx": lambda _: client.post(url, json=body).json(),
+        }
+        for _ in range(repeats + 1):
+            for name, function in ask.items():
+                start = time.process_time()
+                list(threads.map(function, range(requests)))
+                used[name].append((time.process_time() - start) * 1e3 / requests)
+    middle = {name: statistics.median(values[1:]) for name, values in used.items()}
+    words = ", ".join(f"{name} {value:.2f} ms" for name, value in middle.items())
+    print(
+        f"processor time of a request, {in_flight} in flight: {words}, ratio {middle['httpx'] / middle['urllib3']:.2f}"
+    )
+
+
 def main() -> None:
-    """Print both modes for equal and for spread waits, without and with faults, and the memory of this process."""
+    """Print both modes for equal and for spread waits, without and with faults, two clients, and our memory."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rollouts", type=int, default=256)
     parser.add_argument("--in-flight", type=int, default=64)
@@ -165,6 +194,7 @@ def main() -> None:
     options = parser.parse_args()
     for spread, faults in ((False, 0.0), (True, 0.0), (False, options.faults)):
         measure(Ways(options.wait, spread, faults), options.rollouts, options.in_flight, options.repeats)
+    compare_clients(Ways(options.wait, False, 0.0), 3 * options.rollouts, options.in_flight, options.repeats)
     print(f"largest resident set {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
 
 

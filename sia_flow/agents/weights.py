@@ -27,7 +27,7 @@ def weight_plan(evidence: Evidence, rewards: Statistics, algorithm: str | None =
     """
     before = _refused(evidence)
     algorithm, why = (algorithm, "the ledger names it") if algorithm else _algorithm(evidence, rewards, before)
-    refused = [pull for pull in before if algorithm_of(pull) == algorithm]
+    refused = [pull for pull in before if _algorithm_of(pull) == algorithm]
     lost = sum(pull.gain < 0 for pull in refused)
     short = len(refused) - lost
     learning_rate, kl = evidence.rates(algorithm)
@@ -43,7 +43,7 @@ def weight_plan(evidence: Evidence, rewards: Statistics, algorithm: str | None =
 def _algorithm(evidence: Evidence, rewards: Statistics, refused: Sequence[Generation]) -> tuple[str, str]:
     if len(evidence.menu) == 1:
         return evidence.menu[0], "the spec names it"
-    tried = list(dict.fromkeys(algorithm_of(pull) for pull in reversed(refused)))
+    tried = list(dict.fromkeys(_algorithm_of(pull) for pull in reversed(refused)))
     menu = tuple(name for name in evidence.menu if name not in tried) or evidence.menu
     algorithm, why = evidence.choose(rewards.groups, rewards.marks, menu)
     if algorithm not in menu:
@@ -51,7 +51,7 @@ def _algorithm(evidence: Evidence, rewards: Statistics, refused: Sequence[Genera
     return algorithm, why if menu == evidence.menu else f"{why}; {' and '.join(tried)} gained too little here"
 
 
-def algorithm_of(pull: Generation) -> str:
+def _algorithm_of(pull: Generation) -> str:
     """Return the algorithm of a generation's weight update."""
     assert pull.decision is not None
     assert pull.decision.weights is not None

@@ -51,8 +51,12 @@ def read(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> Said:
     """Return what a completion says to the user and to tools; what the model told itself is left out.
 
     The text is the last message of the channel `final`; without one, the last of `commentary` to nobody in particular.
-    A completion that was cut off while it still reasoned says nothing. A call that was cut off is none.
+    A completion that was cut off while it still reasoned says nothing. A call that was cut off is none. Where no mark
+    is sampled, the prompt has ended within the message, and all of it is the text.
     """
+    vocabulary = tokenizer.get_added_vocab()
+    if not {vocabulary[CHANNEL], vocabulary[MESSAGE]} & set(ids):
+        return Said(_text(tokenizer, ids))
     found = list(messages(tokenizer, ids))
     for_user = [m for m in found if m.recipient is None and m.channel == "final"]
     for_user = for_user or [m for m in found if m.recipient is None and m.channel == "commentary"]

@@ -41,11 +41,13 @@ def render(
     from jinja2.exceptions import TemplateError
 
     offered = [dict(tool) for tool in tools] or None
+    # Outside what is the asker's fault: a checkpoint without a template is the user's to mend.
+    template = _dated(tokenizer.get_chat_template(tools=offered), TODAY)
     try:
         ids = tokenizer.apply_chat_template(
             [_unpacked(message) for message in messages],
             tools=offered,
-            chat_template=_dated(tokenizer.get_chat_template(tools=offered), TODAY),
+            chat_template=template,
             add_generation_prompt=True,
             tokenize=True,
             return_dict=False,

@@ -62,7 +62,7 @@ def test_a_cron_schedule_on_postgresql_runs_to_its_end_once_a_minute(database: s
     with serving(root, environment) as api, working(root, api, environment):
         for _ in range(2):
             assert call(root, "deploy", "specs/small.yaml").startswith("sia-flow/small: cron * * * * *")
-        until(lambda: api.states("small")["COMPLETED"] >= 1, 400, 0.5, api.told)
+        until(lambda: api.states("small")["COMPLETED"] >= 1, 240, 0.5, api.told)
         runs = api.runs("small")
         times = [run["expected_start_time"] for run in runs]
         assert len(times) == len(set(times)) > 1

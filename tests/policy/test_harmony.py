@@ -91,6 +91,14 @@ def test_nothing_that_a_model_samples_is_an_error(tokenizer: Any, tokens: list[i
     assert isinstance(found.text, str)
 
 
+def test_a_checkpoint_without_a_template_is_nobody_elses_fault() -> None:
+    bare = speaking()
+    bare.chat_template = None
+    with pytest.raises(ValueError, match=r"chat.template") as found:
+        render(bare, [ASK], 10_000)
+    assert not isinstance(found.value, RequestError)
+
+
 def test_messages_that_the_template_refuses_are_the_askers_fault(tokenizer: Any) -> None:
     with pytest.raises(RequestError, match="no previous assistant message"):
         render(tokenizer, [ASK, {"role": "tool", "tool_call_id": "x", "content": "7"}], 10_000)

@@ -68,3 +68,4 @@ def test_reply_of_harmony_is_the_last_message() -> None:
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|channel|>", "<|message|>", "<|end|>"]})
     text = "<|channel|>analysis<|message|>hm<|end|><|channel|>final<|message|>return y\n<|end|>"
     assert reply(tokenizer, tokenizer.encode(text, add_special_tokens=False)) == "return y\n"
+    assert reply(tokenizer, [7, 8]) == tokenizer.decode([7, 8])
