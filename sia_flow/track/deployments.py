@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.actions import DeploymentScheduleCreate
+    from prefect.client.schemas.objects import DeploymentSchedule
 
 POOL = "sia-flow"
 FLOW = "sia-flow"
@@ -106,27 +107,40 @@ def make_pool(client: SyncPrefectClient, name: str, limits: Limits) -> None:
 
 
 def _deploy(client: SyncPrefectClient, flow_id: UUID, plan: Plan, schema: Mapping[str, Any], pool: str) -> str:
+    from prefect.client.schemas.actions import DeploymentUpdate
+    from prefect.exceptions import ObjectNotFound
+
     directory = str(plan.root)
-    environ = {"PREFECT_LOGGING_LEVEL": "INFO", **plan.environ}
-    made = client.create_deployment(
-        flow_id=flow_id,
-        name=plan.name,
-        schedules=_schedules(plan),
+    settings: dict[str, Any] = {
         # Two runs of one experiment would wait for each other's lock: the second one queues.
-        concurrency_limit=1,
-        parameters={"spec": str(plan.spec), "generations": None, "seeds": None, "overrides": list(plan.overrides)},
-        description=plan.description,
-        work_pool_name=pool,
-        tags=["sia-flow"],
-        path=directory,
-        entrypoint=ENTRYPOINT,
-        parameter_openapi_schema=dict(schema),
-        enforce_parameter_schema=True,
-        paused=False,
-        pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": directory}}],
-        job_variables={"env": environ, "working_dir": directory},
-    )
-    return str(made)
+        "concurrency_limit": 1,
+        "parameters": {"spec": str(plan.spec), "generations": None, "seeds": None, "overrides": list(plan.overrides)},
+        "description": plan.description,
+        "work_pool_name": pool,
+        "tags": ["sia-flow"],
+        "path": directory,
+        "entrypoint": ENTRYPOINT,
+        "parameter_openapi_schema": dict(schema),
+        "enforce_parameter_schema": True,
+        "paused": False,
+        "pull_steps": [{"prefect.deployments.steps.set_working_directory": {"directory": directory}}],
+        "job_variables": {"env": {"PREFECT_LOGGING_LEVEL": "INFO", **plan.environ}, "working_dir": directory},
+    }
+    schedules = _schedules(plan)
+    try:
+        found = client.read_deployment_by_name(f"{FLOW}/{plan.name}")
+    except ObjectNotFound:
+        found = None
+    # A schedule that is made anew has another id, and Prefect tells runs apart by it: where its scheduler was just
+    # about to write the old one's runs, every time would come twice.
+    if found is not None and _times(found.schedules) == _times(schedules):
+        client.update_deployment(found.id, DeploymentUpdate(**settings))
+        return str(found.id)
+    return str(client.create_deployment(flow_id=flow_id, name=plan.name, schedules=schedules, **settings))
+
+
+def _times(schedules: Sequence[DeploymentSchedule | DeploymentScheduleCreate]) -> list[dict[str, Any]]:
+    return [found.model_dump(mode="json", include={"schedule", "active"}) for found in schedules]
 
 
 def _schedules(plan: Plan) -> list[DeploymentScheduleCreate]:

@@ -57,7 +57,10 @@ def test_deploying_again_changes_nothing_and_loses_nothing(root: Path, api: Api)
         (root / f"specs/{name}.yaml").write_text(spec)
     specs = [f"specs/{name}.yaml" for name in names]
     made = json.loads(call(root, "deploy", *specs, "--runs", "2", "--json"))
+    schedules = [api.deployment(name)["schedules"][0]["id"] for name in names]
     assert made == json.loads(call(root, "deploy", *specs, "--runs", "2", "--json"))
+    # With a schedule of another id, a time that is just being planned would come twice.
+    assert schedules == [api.deployment(name)["schedules"][0]["id"] for name in names]
     until(lambda: all(len(api.runs(name)) >= 3 for name in names), 240, 0.5, api.told)
     for name in names:
         times = [run["expected_start_time"] for run in api.runs(name)]
@@ -69,6 +72,7 @@ def test_deploying_again_changes_nothing_and_loses_nothing(root: Path, api: Api)
     (root / "specs/many-0.yaml").write_text(SPEC.replace("small", "many-0"))
     call(root, "deploy", "specs/many-0.yaml")
     assert api.deployment("many-0")["schedules"] == []
+    assert api.deployment("many-0")["job_variables"] == found["job_variables"]
     assert api.states("many-0")["SCHEDULED"] == 0
 
 

@@ -82,6 +82,15 @@ class Browser:
         """Return the value of an expression on the page."""
         return self.send("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
 
+    def becomes(self, expression: str) -> bool:
+        """Wait until an expression holds: what a page does upon an event, it does after the event."""
+        deadline = time.monotonic() + SECONDS
+        while not self.ask(expression):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        return True
+
     def press(self, key: str) -> None:
         """Press a key, as a person would."""
         code = {"Tab": 9, "Enter": 13}[key]

@@ -210,9 +210,9 @@ def test_in_a_browser_by_keyboard_and_on_paper(page: Path, tmp_path: Path) -> No
                 break
         assert "SIA-H seed 0 @1, harness" in browser.ask("document.activeElement.getAttribute('aria-label')")
         browser.press("Enter")
-        assert browser.ask("location.hash") == "#r0-g1"
-        assert browser.ask("document.querySelector('#r0-g1').open")
-        assert browser.ask("document.activeElement.tagName") == "SUMMARY"
+        assert browser.becomes("location.hash == '#r0-g1'")
+        assert browser.becomes("document.querySelector('#r0-g1').open")
+        assert browser.becomes("document.activeElement.tagName == 'SUMMARY'")
         assert browser.ask("getComputedStyle(document.activeElement).outlineStyle") != "none"
         # No box of the page is wider than the window.
         assert browser.ask("document.documentElement.scrollWidth <= innerWidth")
