@@ -58,33 +58,30 @@ def plan_json(plan: ArmPlan) -> dict[str, Any]:
 
 
 def _show(name: str, plans: list[ArmPlan]) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"plan of {name}", title_justify="left")
-    for column in (
-        "arm",
-        "seed",
-        "generations",
-        "cached steps",
-        "next",
-        "rollouts",
-        "tokens",
-        "time",
-        "cost",
-    ):
-        table.add_column(column, justify="left" if column in ("arm", "next") else "right")
+    from sia_flow.plan.forecast import WAITS
+
+    # Eight columns have to fit a terminal of 80.
+    table = Table(title=f"plan of {name}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in ("arm", "seed", "done", "next", "rollouts", "tokens", "minutes", "cost"):
+        table.add_column(column, justify="left" if column in ("arm", "next") else "right", no_wrap=column != "next")
     for plan in plans:
-        todo = plan.result is None
+        if plan.result is not None:
+            table.add_row(plan.arm, str(plan.seed), "all", "nothing to do", "0", "0", "0", _dollars(plan.usd))
+            continue
+        minutes = f"{plan.seconds.low / 60:.1f}-{plan.seconds.high / 60:.1f}"
+        following = plan.next.removeprefix(f"{plan.arm} ").removeprefix(f"seed {plan.seed} ")
         table.add_row(
             plan.arm,
             str(plan.seed),
-            str(plan.generations),
-            "all" if not todo else str(plan.cached),
-            plan.next or "nothing to do",
-            _range(plan.rollouts) if todo else "0",
-            _range(plan.tokens) if todo else "0",
-            f"{plan.seconds.low / 60:.1f}-{plan.seconds.high / 60:.1f} min" if todo else "0",
+            str(plan.cached),
+            "after others" if plan.next == WAITS else following,
+            _range(plan.rollouts),
+            _range(plan.tokens),
+            minutes,
             _dollars(plan.usd),
         )
     Console().print(table)
@@ -97,4 +94,12 @@ def _dollars(usd: tuple[float, float]) -> str:
 
 
 def _range(value: tuple[float, float]) -> str:
-    return f"{value[0]:,.0f}-{value[1]:,.0f}" if value[0] != value[1] else f"{value[0]:,.0f}"
+    return f"{_short(value[0])}-{_short(value[1])}" if value[0] != value[1] else _short(value[0])
+
+
+def _short(count: float) -> str:
+    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= unit:
+            # Two figures are more than a forecast is good for.
+            return f"{count / unit:.1f}{letter}" if count < 10 * unit else f"{count / unit:.0f}{letter}"
+    return f"{count:.0f}"

@@ -19,13 +19,8 @@ from sia_flow.loop.equal import dearest
 from sia_flow.loop.lab import Lab
 from sia_flow.loop.prepared import Prepared, Runner
 from sia_flow.plan.bill import agents_bill
+from sia_flow.plan.rates import Range, Rates, rates_of
 from sia_flow.spec.arms import run_order
-
-ROLLOUT_SECONDS = (0.01, 0.09)
-"""Wall seconds of a rollout with its verification on 2 shared cores, on the embedded denoise: one completion a rollout,
-and the mean of an arm whose scaffold scores several candidates on visible counts."""
-TOKENS = (15, 150)
-"""Prompt and completion tokens of a rollout of the tiny policy there: one completion, and several with an exemplar."""
 
 Improve = Callable[..., ArmResult]
 """Of a lab, a runner and the state of an arm, then deadline and target where there are such."""
@@ -35,18 +30,23 @@ class Missing(Exception):  # noqa: N818 - an answer, not a fault
     """The replay came to something that has no record yet; its text is the label."""
 
 
-class Range(NamedTuple):
-    """A low and a high estimate."""
-
-    low: float
-    high: float
-
-    def __add__(self, other: tuple[float, ...]) -> Range:  # type: ignore[override]  # sums, does not concatenate
-        """Return the sum of two ranges."""
-        return Range(self.low + other[0], self.high + other[1])
-
-
 FREE = Range(0.0, 0.0)
+WAITS = "waits for the other arms"
+"""What comes next for an arm that spends as much as others do."""
+
+
+class Ahead(NamedTuple):
+    """Rollouts still to run."""
+
+    trials: Range
+    """Of train, select and sealed, and of the harness lever's trials."""
+    updates: Range
+    """Of the weight lever, and of what never leaves the first scaffold."""
+
+    @property
+    def all(self) -> Range:
+        """Both kinds."""
+        return self.trials + self.updates
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +101,14 @@ class ReplayStore(Store):
 def forecast(lab: Lab, improve: Improve, control: Callable[[Lab, Runner, ArmState, int], ArmResult]) -> list[ArmPlan]:
     """Return a plan for each arm and seed, in the order in which they run; the lab's store is a ReplayStore."""
     plans: list[ArmPlan] = []
+    rates = rates_of(lab.store, lab.inputs)
     for seed in lab.spec.seeds:
         leading: list[ArmResult] = []
         full = True
         for arm in run_order(lab.spec.arms):
             state, replay = ArmState(arm, seed), _Replay()
             body = _body(lab, state, replay, improve, control, leading)
-            plan = _plan(lab, state, replay, body, needs_others=arm.turn > 0 and not full)
+            plan = _plan(lab, state, replay, body, rates, needs_others=arm.turn > 0 and not full)
             if arm.turn == 0:
                 full = full and plan.result is not None
                 leading += [plan.result] if plan.result else []
@@ -130,16 +131,18 @@ def _body(
     return lambda: improve(lab, replay, state, None, target)
 
 
-def _plan(lab: Lab, state: ArmState, replay: _Replay, body: Callable[[], ArmResult], *, needs_others: bool) -> ArmPlan:
+def _plan(
+    lab: Lab, state: ArmState, replay: _Replay, body: Callable[[], ArmResult], rates: Rates, *, needs_others: bool
+) -> ArmPlan:
     result, following = None, ""
     if needs_others:
-        following = "waits for the other arms"
+        following = WAITS
     else:
         try:
             result = body()
         except Missing as missing:
             following = str(missing)
-    rollouts = Range(0, 0) if result else _rollouts(lab, state)
+    ahead = Ahead(FREE, FREE) if result else _ahead(lab, state)
     return ArmPlan(
         arm=state.arm.name,
         seed=state.seed,
@@ -147,38 +150,40 @@ def _plan(lab: Lab, state: ArmState, replay: _Replay, body: Callable[[], ArmResu
         cached=len(replay.keys),
         history=result.generations if result else tuple(g.id for g in state.history),
         next=following,
-        rollouts=rollouts,
-        tokens=Range(rollouts.low * TOKENS[0], rollouts.high * TOKENS[1]),
-        seconds=Range(rollouts.low * ROLLOUT_SECONDS[0], rollouts.high * ROLLOUT_SECONDS[1]),
+        rollouts=ahead.all,
+        tokens=ahead.trials.times(rates.trial.tokens) + ahead.updates.times(rates.update.tokens),
+        seconds=ahead.trials.times(rates.trial.seconds) + ahead.updates.times(rates.update.seconds),
         usd=FREE if result else Range(*agents_bill(lab, state)),
     )
 
 
-def _rollouts(lab: Lab, state: ArmState) -> Range:
+def _ahead(lab: Lab, state: ArmState) -> Ahead:
     """Rollouts still to run: per generation the train and select samples, and what its lever takes.
 
     An arm that spends as much as the dearest other takes at most what that one may, and one generation more.
     """
-    spec = lab.spec
+    spec, levers = lab.spec, state.arm.levers
     if state.arm.spend == "dearest":
-        others = [_rollouts(lab, ArmState(arm, state.seed)) for arm in spec.arms if arm.turn == 0]
-        whole = max((other.high for other in others), default=0.0)
-        return Range(0, max(0, whole * (1 + 1 / spec.budget.generations) - state.spend.rollouts))
+        others = [_ahead(lab, ArmState(arm, state.seed)).all.high for arm in spec.arms if arm.turn == 0]
+        most = max(0, max(others, default=0.0) * (1 + 1 / spec.budget.generations) - state.spend.rollouts)
+        return Ahead(FREE, Range(0, most)) if levers == ("weights",) else Ahead(Range(0, most), FREE)
     train = spec.rollouts.instances * spec.rollouts.samples
     each = train + spec.verify.select.instances * spec.verify.select.samples
     closing = spec.verify.sealed.instances * spec.verify.sealed.samples
     wanted = 1 if state.arm.control == "unaided" else spec.budget.generations
     left = max(0, wanted + 1 - len(state.history))
-    pull = spec.training.iterations * spec.training.instances * spec.training.samples
+    pulls = max(0, left - 1)
+    update = spec.training.iterations * spec.training.instances * spec.training.samples
     sample = trial_sample(lab)
-    trials = spec.search.trials * sample.instances * sample.samples
-    levers = state.arm.levers
-    low = each * left + closing
+    trial = spec.search.trials * sample.instances * sample.samples
+    always = each * left + closing
     if state.arm.control == "best-of-n":
         weights = any("weights" in arm.levers for arm in spec.arms)
-        return Range(low, low + (pull * max(1, left // 2) if weights else trials * left))
-    dear = max(pull * ("weights" in levers), trials * ("harness" in levers))
-    if spec.search.interleave is not None and len(levers) == 2:
-        dear = pull + trials
-    cheap = pull if levers == ("weights",) else 0
-    return Range(low + cheap * (left > 1), low + dear * max(0, left - 1))
+        return Ahead(FREE, Range(always, always + (update * max(1, left // 2) if weights else trial * left)))
+    if levers == ("weights",):
+        return Ahead(FREE, Range(always + update * (left > 1), always + update * pulls))
+    if "weights" not in levers:
+        return Ahead(Range(always, always + trial * ("harness" in levers) * pulls), FREE)
+    # Either lever each time, or both.
+    both = trial if spec.search.interleave is not None else 0
+    return Ahead(Range(always, always + both * pulls), Range(0, max(update, 0 if both else trial) * pulls))
