@@ -23,6 +23,8 @@ LONGEST = 64 << 20
 """Bytes of a message; an arm's result has some kilobytes."""
 PATIENCE = 30.0
 """Seconds that a worker tries to reach the process that runs the experiment."""
+SILENCE = 30
+"""Seconds after which a machine that answers nothing, not even to the kernel, is taken for lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Address:
                 made.connect(self.host)
             else:
                 made = socket.create_connection((self.host, self.port), timeout=PATIENCE)
+                _watch(made)
         except OSError as error:
             raise InfrastructureError(f"a worker cannot reach the experiment at {self.host}: {error}") from error
         made.settimeout(None)
@@ -118,7 +121,10 @@ class Door:
 
     def open(self) -> Line:
         """Return the line to whoever knocks."""
-        return Line(self._socket.accept()[0])
+        made = self._socket.accept()[0]
+        if self._folder is None:
+            _watch(made)
+        return Line(made)
 
     def knows(self, message: Message) -> bool:
         """Say whether a first message holds the secret."""
@@ -129,6 +135,21 @@ class Door:
         self._socket.close()
         if self._folder is not None:
             self._folder.cleanup()
+
+
+def _watch(made: socket.socket) -> None:
+    """Have the kernel hang up when the other machine is gone: without power or network it says no goodbye."""
+    step = max(1, SILENCE // 3)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", step),
+        ("TCP_KEEPALIVE", step),  # the same on macOS
+        ("TCP_KEEPINTVL", step),
+        ("TCP_KEEPCNT", 2),
+        ("TCP_USER_TIMEOUT", 1000 * SILENCE),  # the same for what was sent and is not acknowledged
+    ):
+        if hasattr(socket, name):
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def own_address(towards: str) -> str:

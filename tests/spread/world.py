@@ -17,7 +17,7 @@ from sia_flow.spread.crew import Crew, Run
 from sia_flow.spread.processes import Processes
 
 WORKER = """
-import json, os, signal, socket
+import json, os, signal, socket, time
 from sia_flow import __version__
 
 
@@ -27,6 +27,8 @@ def work(ticket):
     script = json.loads((ticket.root / "script.json").read_text())
     line.send({**said, "version": script.get("version", __version__)})
     (ticket.root / f"pid-{os.getpid()}").touch()
+    while len(list(ticket.root.glob("pid-*"))) < script.get("together", 1):
+        time.sleep(0.01)
     for message in line.messages():
         if "do" in message:
             name = "-".join(map(str, message["do"]))
@@ -41,7 +43,7 @@ def work(ticket):
             if name in script.get("faults", {}):
                 line.send({"failed": {"text": script["faults"][name], "code": 8}})
                 continue
-            if name in script.get("endless", ()):
+            if name in script.get("endless", ()) or lives <= script.get("mute", {}).get(name, 0):
                 continue
             line.send({"event": "warning", "fields": {"text": f"at {name}"}})
             line.send({"done": f"key of {name}"})
