@@ -25,6 +25,7 @@ from sia_flow.loop.events import Silent
 from sia_flow.loop.lab import Lab
 from sia_flow.loop.prepared import Prepared, execute
 from sia_flow.report.markdown import decision_report
+from sia_flow.report.published import beside, published_for
 from sia_flow.report.table import final_table
 from sia_flow.report.text import plain
 
@@ -114,7 +115,10 @@ class PrefectArtifacts(Silent):
 def publish_comparison(lab: Lab, results: list[ArmResult]) -> None:
     """Publish the comparison of all arms as a table artifact."""
     key = artifact_key(lab.experiment.metadata.name, "comparison")
-    create_table_artifact(final_table(results), key=key, description="All arms: select, sealed, controls, baselines")
+    metadata, task = lab.experiment.metadata, lab.spec.task.name
+    cited = published_for(lab.root, metadata.model_dump(), task)
+    rows = beside(final_table(results), cited[1] if cited else None)
+    create_table_artifact(rows, key=key, description="All arms: select, sealed, controls, baselines")
 
 
 def artifact_key(*parts: str) -> str:

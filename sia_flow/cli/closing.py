@@ -27,6 +27,7 @@ from sia_flow.track.safe import SafeTracker
 
 if TYPE_CHECKING:
     from sia_flow.cli.running import Request
+    from sia_flow.report.published import Cited
     from sia_flow.track.mlflow import MlflowTracker
 
 
@@ -104,13 +105,13 @@ def open_tracking(request: Request) -> OpenTracking:
     return OpenTracking(safe, background, watcher, folder, keeper, EventLog(log_path(project.state, name)), made)
 
 
-def where_to_look(project: Project, name: str, results: Sequence[ArmResult]) -> list[str]:
+def where_to_look(project: Project, name: str, results: Sequence[ArmResult], cited: Cited | None = None) -> list[str]:
     """Write plots and the comparison, and return the lines that say where everything is."""
     folder = project.runs / name
     shown = os.path.relpath(folder)
     if not results:
         return [f"files: {shown}"]
-    draw(project, name, results)
+    draw(project, name, results, cited)
     lines = [f"files: {shown} (comparison.md, plots/, one folder an arm, seed and generation)"]
     lines.append("pages: `sia-flow ui` serves Prefect and MLflow; then open")
     path = _links_path(project, name)
@@ -119,12 +120,12 @@ def where_to_look(project: Project, name: str, results: Sequence[ArmResult]) -> 
     return lines
 
 
-def draw(project: Project, name: str, results: Sequence[ArmResult]) -> None:
+def draw(project: Project, name: str, results: Sequence[ArmResult], cited: Cited | None = None) -> None:
     """Draw score over generations and over spend, and write the comparison, unless they are there already."""
     from sia_flow.report.markdown import comparison_report
 
     folder = project.runs / name
-    report = comparison_report(results).encode("utf-8")
+    report = comparison_report(results, cited=cited).encode("utf-8")
     path = folder / "comparison.md"
     if path.exists() and path.read_bytes() == report and (folder / "plots" / "spend.png").exists():
         return

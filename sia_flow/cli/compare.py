@@ -15,7 +15,7 @@ from sia_flow.cli.apply import WIDTH
 if TYPE_CHECKING:
     from sia_flow.lineage.results import ArmResult
     from sia_flow.plan.project import Project
-    from sia_flow.report.published import TaskFigures
+    from sia_flow.report.published import Cited
     from sia_flow.report.spending import Price
     from sia_flow.spec.models import Experiment
 
@@ -34,7 +34,7 @@ class Found(NamedTuple):
     """Where a spec file was given."""
 
     @property
-    def theirs(self) -> tuple[str, TaskFigures] | None:
+    def theirs(self) -> Cited | None:
         """What others published for its task, where its label asks for that."""
         from sia_flow.report.published import published_for
 

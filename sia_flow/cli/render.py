@@ -181,7 +181,7 @@ def _short(text: str, limit: int = 160) -> str:
 
 def print_final(console: Console, title: str, results: Sequence[ArmResult], theirs: TaskFigures | None = None) -> None:
     """Print the closing table: initial, each arm, controls and baselines, beside them what others published."""
-    print_rows(console, title, beside(final_table(results), theirs) if theirs else final_table(results))
+    print_rows(console, title, beside(final_table(results), theirs))
 
 
 def print_rows(console: Console, title: str, rows: Sequence[Mapping[str, str]]) -> None:

@@ -32,10 +32,14 @@ def command(
     """
     from sia_flow.cli.lookup import experiment_name, of_experiment, open_store
     from sia_flow.report.page.document import write_page
+    from sia_flow.report.published import published_for
 
     project, store = open_store(directory or (Path(what) if Path(what).is_file() else None))
     name = experiment_name(what)
-    path = write_page(store, of_experiment(store, name), out or project.runs / name / "report.html")
+    heads = of_experiment(store, name)
+    spec = next((head.spec for head in heads if head.spec), None)
+    cited = published_for(project.root, spec["metadata"], spec["spec"]["task"]["name"]) if spec else None
+    path = write_page(store, heads, out or project.runs / name / "report.html", cited)
     kept = _keep(project, name, path) if mlflow else None
     if as_json:
         typer.echo(json.dumps({"experiment": name, "path": str(path), "bytes": path.stat().st_size, "mlflow": kept}))

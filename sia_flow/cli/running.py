@@ -219,5 +219,5 @@ def _close(request: Request, console: Console, results: Sequence[ArmResult], *, 
     if not as_json:
         print_final(console, f"{name}: all arms", results, theirs[1] if theirs else None)
     notes = caveats(*theirs) if theirs else []
-    for line in (*notes, *verdicts(results), *where_to_look(request.project, name, results)):
+    for line in (*notes, *verdicts(results), *where_to_look(request.project, name, results, theirs)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

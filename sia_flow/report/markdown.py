@@ -11,6 +11,7 @@ from sia_flow.lineage.goodhart import ALARM, closing, gap_of
 from sia_flow.lineage.records import Decision, Generation, Score, Trial
 from sia_flow.lineage.results import ArmResult
 from sia_flow.report.comparison import compare
+from sia_flow.report.published import Cited, beside, caveats
 from sia_flow.report.spending import spending_table
 from sia_flow.report.table import final_table
 from sia_flow.report.text import fenced, plain, quoted
@@ -36,13 +37,17 @@ def decision_report(arm: str, generation: Generation, diff: str = "", first: Gen
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def comparison_report(results: Sequence[ArmResult], treatment: str = "SIA-W+H", control: str = "SIA-H") -> str:
-    """Return the closing table and what it says of two arms, on sealed and on select."""
+def comparison_report(
+    results: Sequence[ArmResult], treatment: str = "SIA-W+H", control: str = "SIA-H", cited: Cited | None = None
+) -> str:
+    """Return the closing table, with what is cited beside it, and what it says of two arms, on sealed and on select."""
     found = (compare(results, treatment, control, split) for split in ("sealed", "select"))
     words = [item.verdict for item in found if item] + [alarm for result in results for alarm in closing(result).alarms]
     said = "\n".join(f"- {plain(text)}" for text in words)
-    tables = [table(final_table(results)), table(spending_table(results))]
-    return "\n\n".join(part for part in (*tables, said) if part) + "\n"
+    lines = caveats(*cited) if cited else []
+    agents = table(beside(final_table(results), cited[1] if cited else None))
+    notes = "\n".join(plain(line) if index == 0 else f"- {plain(line.strip(' -'))}" for index, line in enumerate(lines))
+    return "\n\n".join(part for part in (agents, notes, table(spending_table(results)), said) if part) + "\n"
 
 
 def table(rows: Sequence[dict[str, str]]) -> str:

@@ -34,6 +34,10 @@ class TaskFigures(Section):
     """What is not comparable, a sentence each."""
 
 
+Cited = tuple[str, TaskFigures]
+"""Title of the source, and its figures of one task."""
+
+
 class Published(Section):
     """A file of published figures."""
 
@@ -42,7 +46,7 @@ class Published(Section):
     tasks: Mapping[str, TaskFigures]
 
 
-def published_for(root: Path, metadata: Mapping[str, Any], task: str) -> tuple[str, TaskFigures] | None:
+def published_for(root: Path, metadata: Mapping[str, Any], task: str) -> Cited | None:
     """Return the title and the figures that an experiment's metadata asks for; none without the label or the task.
 
     Raises SpecError for a file that is missing or says something else.
@@ -67,8 +71,13 @@ def read_published(path: Path) -> Published:
         raise SpecError(f"{path}: {place}: {first['msg']} (published figures: title, tasks)") from error
 
 
-def beside(rows: Sequence[Mapping[str, str]], theirs: TaskFigures) -> list[dict[str, str]]:
-    """Return the rows of the closing table with a column of published figures, and a row for each of the others."""
+def beside(rows: Sequence[Mapping[str, str]], theirs: TaskFigures | None) -> list[dict[str, str]]:
+    """Return the rows of the closing table with a column of published figures, and a row for each of the others.
+
+    Where nothing is cited the rows are as they were.
+    """
+    if theirs is None:
+        return [dict(row) for row in rows]
     figure = {agent: f"{value:.3f}" for agent, value in theirs.figures.items()}
     ours = [{**row, COLUMN: figure.get(row["agent"], DASH)} for row in rows]
     if not ours:

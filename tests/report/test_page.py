@@ -18,6 +18,7 @@ from sia_flow.report.page.chart import Line, Point, chart, ticks
 from sia_flow.report.page.document import write_page
 from sia_flow.report.page.markup import Html, pre, tag, text
 from sia_flow.report.page.source import choose
+from sia_flow.report.published import TaskFigures
 from tests.report.browser import CHROMIUM, Browser
 
 HOSTILE = (
@@ -154,6 +155,15 @@ def test_the_page_says_what_a_reader_looks_for(page: Path) -> None:
 def test_equal_records_give_an_equal_page(store: Store, page: Path, tmp_path: Path) -> None:
     again = write_page(store, heads(store, "denoise"), tmp_path / "again.html")
     assert again.read_bytes() == page.read_bytes()
+
+
+def test_what_others_published_stands_beside_ours(store: Store, page: Path, tmp_path: Path) -> None:
+    theirs = TaskFigures(metric="m", figures={"SIA-H": 0.5}, others={"A <B>": 2.0}, differs=("on *other* data",))
+    cited = write_page(store, heads(store, "denoise"), tmp_path / "cited.html", ("Someone", theirs)).read_text()
+    assert '<th scope="col">paper</th>' in cited
+    assert "A &lt;B&gt; (paper)" in cited
+    assert "<li>on *other* data</li>" in cited
+    assert "paper</th>" not in page.read_text()
 
 
 def test_a_run_that_is_not_finished_has_a_page_too(store: Store, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from sia_flow.errors import SpecError
 from sia_flow.lineage.results import ArmResult
+from sia_flow.report.markdown import comparison_report
 from sia_flow.report.published import TaskFigures, beside, caveats, published_for, read_published
 from sia_flow.report.table import final_table
 from sia_flow.spec.load import load_experiments
@@ -79,3 +80,12 @@ def test_the_paper_in_one_spec_names_three_tasks_that_have_published_figures() -
     figures = {e.spec.task.name: published_for(ROOT, e.metadata.model_dump(), e.spec.task.name) for e in found}
     assert figures["lawbench"]
     assert figures["lawbench"][1].figures["SIA-W+H"] == 0.701
+
+
+def test_the_comparison_has_the_column_with_its_caveats(result: Make) -> None:
+    theirs = TaskFigures(metric="m", figures={"SIA-H": 0.5}, others={"A <B>": 2.0}, differs=("on *other* data",))
+    text = comparison_report([result("SIA-H", 0, 0.2)], cited=("Someone", theirs))
+    assert "| paper |" in text.splitlines()[0]
+    assert next(line for line in text.splitlines() if line.startswith("| SIA-H")).endswith("| 0.500 |")
+    assert "paper: Someone, m. Not the same experiment:\n- on" in text
+    assert "paper" not in comparison_report([result("SIA-H", 0, 0.2)])

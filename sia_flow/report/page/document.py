@@ -20,15 +20,19 @@ from sia_flow.report.page import sections
 from sia_flow.report.page.entry import entry
 from sia_flow.report.page.markup import Html, tag, text
 from sia_flow.report.page.source import Run, Source
+from sia_flow.report.published import Cited
 
 LIMIT = 16_000_000
 """Characters that the generations share."""
 _HERE = Path(__file__).parent
 
 
-def write_page(store: Store, heads: Sequence[Head], path: Path) -> Path:
-    """Write the page of an experiment's runs; return `path`. Raises StoreError where it cannot be written."""
-    source = Source(store, heads)
+def write_page(store: Store, heads: Sequence[Head], path: Path, cited: Cited | None = None) -> Path:
+    """Write the page of an experiment's runs, with what is cited beside them; return `path`.
+
+    Raises StoreError where it cannot be written.
+    """
+    source = Source(store, heads, cited)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

@@ -12,6 +12,7 @@ from sia_flow.report.page import curves
 from sia_flow.report.page.graph import lineage
 from sia_flow.report.page.markup import Content, Html, join, pre, table, tag, text
 from sia_flow.report.page.source import Node, Source
+from sia_flow.report.published import beside, caveats
 from sia_flow.report.spending import spending_table
 from sia_flow.report.table import final_table
 
@@ -32,9 +33,20 @@ def verdict(source: Source) -> Html:
         said.append(tag("p", f"Not finished, so not compared: {', '.join(left)}."))
     if not results:
         return section("verdict", "Verdict", *said)
-    rows: list[dict[str, Content]] = [dict(row) for row in final_table(results)]
+    theirs = source.cited[1] if source.cited else None
+    rows: list[dict[str, Content]] = [dict(row) for row in beside(final_table(results), theirs)]
     note = "± is one standard error: over seeds where there are two or more, else over the rollouts of the one seed."
-    return section("verdict", "Verdict", *said, table("All agents", rows), tag("p", note), _factorial(source))
+    return section(
+        "verdict", "Verdict", *said, table("All agents", rows), tag("p", note), _cited(source), _factorial(source)
+    )
+
+
+def _cited(source: Source) -> Html:
+    """Return what the published column is, and what about it does not compare."""
+    if source.cited is None:
+        return join([])
+    first, *rest = caveats(*source.cited)
+    return join([tag("p", first), tag("ul", *(tag("li", line.strip(" -")) for line in rest))])
 
 
 def verdicts(source: Source) -> list[str]:

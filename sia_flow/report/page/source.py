@@ -13,6 +13,7 @@ from sia_flow.lineage.heads import Head
 from sia_flow.lineage.records import Generation, Trajectory, Verdict
 from sia_flow.lineage.results import ArmResult
 from sia_flow.lineage.store import Store
+from sia_flow.report.published import Cited
 from sia_flow.scaffold.diff import unified_diff
 
 
@@ -86,6 +87,7 @@ class Source:
 
     store: Store
     heads: Sequence[Head]
+    cited: Cited | None = None
     runs: list[Run] = field(default_factory=list)
 
     def __post_init__(self) -> None:
