@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import select
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple, NoReturn
 
@@ -17,7 +19,7 @@ from typer.core import TyperCommand
 
 from sia_flow import __version__
 from sia_flow.cli.text import printable
-from sia_flow.errors import SiaFlowError
+from sia_flow.errors import InfrastructureError, SiaFlowError
 
 
 class Entry(NamedTuple):
@@ -137,7 +139,23 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         sys.exit(130)
+    except SystemExit as end:
+        # Typer ends in silence on every broken pipe, which is right for that of the output alone.
+        if isinstance(end.__context__, BrokenPipeError) and _heard():
+            place = traceback.extract_tb(end.__context__.__traceback__)[-1]
+            text = f"a process that was written to is gone ({place.filename}:{place.lineno})"
+            typer.echo(f"{text}; run the same command again", err=True)
+            sys.exit(InfrastructureError.exit_code)
+        raise
     sys.exit(0)
+
+
+def _heard() -> bool:
+    """Say whether somebody still reads what is printed."""
+    poll = select.poll()
+    for handle in (1, 2):
+        poll.register(handle, 0)
+    return not poll.poll(0)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sia_flow.apart import start_apart
 from sia_flow.protocols import Job, Limits
 from sia_flow.sandbox.session import WarmSession
 
@@ -97,7 +98,7 @@ def target(folder: Path | None) -> Iterator[Target]:
         file = Path(place) / "canary"
         file.write_text(canary)
         file.chmod(0o644)
-        holder = subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, env={"CANARY": canary})
+        holder = start_apart(["/bin/cat"], stdin=subprocess.PIPE, env={"CANARY": canary})
         try:
             yield Target(canary, file, listener.getsockname()[1], holder.pid)
         finally:

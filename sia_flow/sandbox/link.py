@@ -18,6 +18,7 @@ import time
 from dataclasses import dataclass
 from typing import IO, Any
 
+from sia_flow.apart import start_apart
 from sia_flow.errors import InfrastructureError
 from sia_flow.protocols import Image, Limits
 from sia_flow.sandbox import packing
@@ -146,7 +147,7 @@ class Link:
         host = os.pidfd_open(os.getpid())
         try:
             text = json.dumps({**orders, "host": host}).encode()
-            keeper = subprocess.Popen(
+            keeper = start_apart(
                 [sys.executable, "-I", "-S", "-B", "-c", _KEEPER, str(HERE)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -154,14 +155,14 @@ class Link:
                 env={"LANG": "C.UTF-8"},
                 pass_fds=[control, host],
                 cwd="/",
-                # A terminal's Ctrl-C is the host's to handle.
-                start_new_session=True,
                 bufsize=0,
             )
         finally:
             os.close(host)
         assert keeper.stdin is not None
-        keeper.stdin.write(struct.pack("=I", len(text)) + text)
+        # One that has ended already says why where it is heard.
+        with contextlib.suppress(BrokenPipeError):
+            keeper.stdin.write(struct.pack("=I", len(text)) + text)
         return keeper
 
     def _hear_keeper(self) -> int:

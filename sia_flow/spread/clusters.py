@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
+from sia_flow.apart import start_apart
 from sia_flow.errors import InfrastructureError, SpecError
 from sia_flow.spec.models import Spread
 from sia_flow.spread.launcher import Ended, Launcher
@@ -46,12 +47,11 @@ def open_cluster(spread: Spread) -> Launcher:
 def run_worker(ticket: str) -> str:
     """Hold a worker's process on a machine of the cluster until it ends; return what it printed last."""
     with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(
+        process = start_apart(
             [sys.executable, "-m", "sia_flow.spread.alone"],
             stdin=subprocess.PIPE,
             stdout=said,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
         )
         assert process.stdin is not None
         try:

@@ -16,6 +16,7 @@ import signal
 import sys
 from collections.abc import Callable
 
+from sia_flow.apart import let_through
 from sia_flow.spread.ticket import Ticket
 
 Work = Callable[[Ticket], None]
@@ -23,6 +24,7 @@ Work = Callable[[Ticket], None]
 
 def main(root: str, *modules: str) -> None:
     """Import the modules, then fork a worker of the project in `root` for each ticket."""
+    let_through()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.path.insert(0, root)
     work: Work = importlib.import_module("flows.worker").work

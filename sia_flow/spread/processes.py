@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from sia_flow.apart import start_apart
 from sia_flow.spec.models import Experiment
 from sia_flow.spread.launcher import Ended
 from sia_flow.spread.ticket import Ticket
@@ -88,13 +89,12 @@ class Processes:
         paths = [str(self._root), *filter(None, [os.environ.get("PYTHONPATH")])]
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
-            made = subprocess.Popen(
+            made = start_apart(
                 [sys.executable, "-m", "sia_flow.spread.nursery", str(self._root), *self._modules],
                 env={"OMP_NUM_THREADS": threads, **os.environ, "PYTHONPATH": os.pathsep.join(paths)},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                start_new_session=True,
                 bufsize=0,
             )
         assert made.stdout is not None

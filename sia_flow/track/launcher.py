@@ -28,6 +28,10 @@ def follow(parent: int) -> None:
 def main(arguments: list[str]) -> None:
     """Run `arguments` = [parent's process id, module, the module's arguments ...]."""
     parent, module, *rest = arguments
+    # It was born with SIGINT held back (`sia_flow.apart`).
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # The folder of this file would otherwise shadow libraries: it holds an `mlflow.py`.
     here = os.path.realpath(os.path.dirname(__file__))  # noqa: PTH120 - no pathlib before the path is clean
     sys.path = [entry for entry in sys.path if os.path.realpath(entry or ".") != here]

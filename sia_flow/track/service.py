@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sia_flow.apart import start_apart
 from sia_flow.errors import InfrastructureError
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
@@ -54,14 +55,13 @@ class Service:
         command = [sys.executable, str(LAUNCHER), str(os.getpid()), module, *arguments]
         self.log.write_bytes(b"")
         with self.log.open("ab") as log:
-            self._child = subprocess.Popen(
+            self._child = start_apart(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **environ},
                 pass_fds=tuple(descriptors),
-                start_new_session=True,
             )
 
     def wait(self, seconds: float) -> None:

@@ -27,6 +27,10 @@ _NARROW_USER = 60000
 
 def main() -> None:
     """Read the plan on stdin, start the sandbox, report its process, and wait for an end."""
+    # It was born with SIGINT held back (`sia_flow.apart`); candidates shall not be.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.umask(0o022)
     plan = _read_plan()
     try:
