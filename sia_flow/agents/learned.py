@@ -1,7 +1,8 @@
 """The learned Feedback-Agent: the table's decision, unless the ledger knows of a pull that gains more.
 
 Invariant: equal evidence and an equal ledger give an equal decision; it pulls only what the table could offer, never
-overrides a stop, and keeps the table's decision wherever it knows too little, saying so in the reason.
+overrides a stop, draws no update that was refused on the same incumbent, and keeps the table's decision wherever it
+knows too little, saying so in the reason.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from sia_flow.agents.feedback import BuiltinFeedbackAgent, decision_on, features
 from sia_flow.agents.harness import HarnessPull, Offers, preferred
 from sia_flow.agents.knowledge import LEAST, Knowledge
 from sia_flow.agents.levers import Choice, choose_lever
-from sia_flow.agents.weights import weight_plan
+from sia_flow.agents.weights import refused_here, weight_plan
 from sia_flow.lineage.ledger import LedgerRow
 from sia_flow.lineage.records import Decision, Draw, WeightPlan
 
@@ -62,7 +63,8 @@ class LearnedFeedbackAgent:
         if advice.choice.lever == "stop":
             return advice.decision(evidence, rewards)
         features = features_of(evidence, rewards)
-        lacking = {name: self.knowledge.lacks(features, name) for name in _names(evidence, offers)}
+        names = dict.fromkeys([*_names(evidence, offers), advice.name])
+        lacking = {name: self.knowledge.lacks(features, name) for name in names}
         known = [name for name, lack in lacking.items() if not lack]
         if lacking[advice.name] or len(known) < 2:
             why = (
@@ -93,7 +95,9 @@ def _advice(evidence: Evidence, rewards: Statistics, offers: Offers) -> Action:
 
 def _names(evidence: Evidence, offers: Offers) -> list[str]:
     pulls = [f"harness-{pull.kind}" for pull in (offers.constants, offers.structure) if pull is not None]
-    return pulls + [f"weights-{algorithm}" for algorithm in evidence.menu if "weights" in evidence.levers]
+    refused = refused_here(evidence)
+    menu = evidence.menu if "weights" in evidence.levers else ()
+    return pulls + [f"weights-{algorithm}" for algorithm in menu if algorithm not in refused]
 
 
 def _action(name: str, evidence: Evidence, rewards: Statistics, offers: Offers) -> Action:

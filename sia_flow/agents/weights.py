@@ -40,6 +40,11 @@ def weight_plan(evidence: Evidence, rewards: Statistics, algorithm: str | None =
     )
 
 
+def refused_here(evidence: Evidence) -> set[str]:
+    """Return the algorithms whose update of the incumbent, as it stands, was refused."""
+    return {_algorithm_of(pull) for pull in _refused(evidence) if pull.parent == evidence.incumbent.id}
+
+
 def _algorithm(evidence: Evidence, rewards: Statistics, refused: Sequence[Generation]) -> tuple[str, str]:
     if len(evidence.menu) == 1:
         return evidence.menu[0], "the spec names it"

@@ -100,4 +100,6 @@ def _words(comparison: Comparison) -> str:
 
 
 def _interval(estimate: Estimate) -> str:
+    if not estimate.effective:
+        return "nothing can be said, for no drawn pull was the one that the table would have made"
     return f"{estimate.mean:+.3f} [{estimate.low:+.3f}, {estimate.high:+.3f}], resting on {estimate.effective:.1f} rows"

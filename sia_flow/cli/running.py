@@ -6,6 +6,7 @@ Invariant: no server starts and no model loads unless a step is missing.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
 import threading
@@ -152,8 +153,22 @@ def run_with_prefect(request: Request, server: PrefectServer, watcher: Watcher, 
             ended.result()
     except (httpx.HTTPError, PrefectException, ConnectionError) as error:
         watcher.warning(f"the Prefect server went away ({type(error).__name__}); the run goes on without it")
+    finally:
+        _send_last_logs()
     if session.stopped is not None:
         raise session.stopped
+
+
+def _send_last_logs() -> None:
+    """Let Prefect send what it has not sent of its logs, before its server ends; what does not get there is lost."""
+    from prefect.logging.handlers import APILogWorker
+
+    # It says each failure on stderr, without a name of what failed.
+    before, logging.raiseExceptions = logging.raiseExceptions, False
+    try:
+        APILogWorker.drain_all(timeout=5)
+    finally:
+        logging.raiseExceptions = before
 
 
 @contextmanager

@@ -38,7 +38,7 @@ def prepare_feedback(lab: Lab, run: Runner, state: ArmState) -> Prepared:
     ledger = pinned_ledger(lab, run)
     step = Step(
         name="feedback",
-        version=2,
+        version=3 if spec.agents.feedback.type == "learned" else 2,
         params={
             "agent": spec.agents.feedback.model_dump(mode="json"),
             "levers": list(state.arm.levers),

@@ -91,6 +91,21 @@ def test_it_pulls_no_lever_that_the_arm_has_not_and_no_algorithm_off_the_menu():
         assert decision.action in allowed
 
 
+def test_an_update_that_was_refused_is_not_drawn_again_on_the_same_incumbent():
+    """The incumbent and so its features are what they were: the same draw would come again and again."""
+    arm = Arm(trials=2)
+    gains = {"harness-constants": -0.02, "weights-grpo": 0.05, "weights-entropic": -0.01}
+    agent = LearnedFeedbackAgent(rows_for(arm.evidence(), gains))
+    assert agent.decide(arm.evidence()).action == "weights-grpo"
+    arm.pull("weights", -0.02)
+    after = agent.decide(arm.evidence())
+    assert after.draw is not None
+    assert "weights-grpo" not in after.draw.chances
+    assert "weights-entropic" in after.draw.chances
+    arm.pull("harness", 0.03)
+    assert "weights-grpo" in agent.decide(arm.evidence()).draw.chances
+
+
 def test_a_stop_is_never_overridden():
     arm = Arm(levers=("harness",), trials=1)
     arm.play(TABLE, 20, lambda *_: 0.0)

@@ -205,5 +205,6 @@ def test_ctrl_c_under_prefect(applied: Path, tmp_path: Path) -> None:
         end(process)
     assert "the same command again goes on" in output(process)
     assert "Traceback" not in output(process)
+    assert "Error logging" not in output(process)
     run_here(root / "specs/small.yaml")
     assert records(root) == records(applied)
