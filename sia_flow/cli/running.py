@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import queue
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -154,13 +155,13 @@ def run_with_prefect(request: Request, server: PrefectServer, watcher: Watcher, 
     except (httpx.HTTPError, PrefectException, ConnectionError) as error:
         watcher.warning(f"the Prefect server went away ({type(error).__name__}); the run goes on without it")
     finally:
-        _send_last_logs()
+        _close_prefect(server)
     if session.stopped is not None:
         raise session.stopped
 
 
-def _send_last_logs() -> None:
-    """Let Prefect send what it has not sent of its logs, before its server ends; what does not get there is lost."""
+def _close_prefect(server: PrefectServer) -> None:
+    """Let Prefect send what it has not sent of its logs; what is meant for a server that has died, it forgets."""
     from prefect.logging.handlers import APILogWorker
 
     # It says each failure on stderr, without a name of what failed.
@@ -169,11 +170,32 @@ def _send_last_logs() -> None:
         APILogWorker.drain_all(timeout=5)
     finally:
         logging.raiseExceptions = before
+    if server.private and not server.running:
+        _forget_events()
+
+
+def _forget_events() -> None:
+    """Drop the events that wait to be sent: at exit Prefect would try each of them for seven seconds.
+
+    No public way leads to them. Where a version of Prefect has them elsewhere, the exit takes its time.
+    """
+    with suppress(ImportError, AttributeError):
+        from prefect._internal.concurrency.services import _active_services
+
+        for service in list(_active_services):
+            waiting = service._queue  # noqa: SLF001
+            with suppress(queue.Empty):
+                while True:
+                    waiting.get_nowait()
+            waiting.put_nowait(None)
 
 
 @contextmanager
 def _no_patience_with_the_dead(server: PrefectServer) -> Iterator[None]:
-    """Let Prefect's client retry no call when the private server has ended: each would wait for seconds."""
+    """Let Prefect's client retry no call when the private server has ended: each would wait for seconds.
+
+    Nor shall each event and log line that is lost be printed: one warning says that the server went away.
+    """
     from prefect.settings import get_current_settings
 
     settings, over = get_current_settings().client, threading.Event()
@@ -182,6 +204,8 @@ def _no_patience_with_the_dead(server: PrefectServer) -> Iterator[None]:
         while not over.wait(0.2):
             if not server.running:
                 settings.max_retries = 0
+                logging.raiseExceptions = False
+                logging.getLogger("prefect._internal.concurrency").disabled = True
                 return
 
     before = settings.max_retries
