@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 from sia_flow.lineage.results import ArmResult
@@ -19,7 +20,7 @@ from sia_flow.loop.equal import dearest
 from sia_flow.loop.lab import Lab
 from sia_flow.loop.prepared import Prepared, Runner
 from sia_flow.plan.bill import agents_bill
-from sia_flow.plan.rates import Range, Rates, rates_of
+from sia_flow.plan.rates import Range, Rate, Rates, rates_of
 from sia_flow.spec.arms import run_order
 
 Improve = Callable[..., ArmResult]
@@ -31,6 +32,7 @@ class Missing(Exception):  # noqa: N818 - an answer, not a fault
 
 
 FREE = Range(0.0, 0.0)
+FREE_RATE = Rate(FREE, FREE)
 WAITS = "waits for the other arms"
 """What comes next for an arm that spends as much as others do."""
 
@@ -101,7 +103,8 @@ class ReplayStore(Store):
 def forecast(lab: Lab, improve: Improve, control: Callable[[Lab, Runner, ArmState, int], ArmResult]) -> list[ArmPlan]:
     """Return a plan for each arm and seed, in the order in which they run; the lab's store is a ReplayStore."""
     plans: list[ArmPlan] = []
-    rates = rates_of(lab.store, lab.inputs)
+    # Reads every generation of the store, so only where something is left to run.
+    rates = cache(lambda: rates_of(lab.store, lab.inputs))
     for seed in lab.spec.seeds:
         leading: list[ArmResult] = []
         full = True
@@ -132,7 +135,13 @@ def _body(
 
 
 def _plan(
-    lab: Lab, state: ArmState, replay: _Replay, body: Callable[[], ArmResult], rates: Rates, *, needs_others: bool
+    lab: Lab,
+    state: ArmState,
+    replay: _Replay,
+    body: Callable[[], ArmResult],
+    rates: Callable[[], Rates],
+    *,
+    needs_others: bool,
 ) -> ArmPlan:
     result, following = None, ""
     if needs_others:
@@ -143,6 +152,7 @@ def _plan(
         except Missing as missing:
             following = str(missing)
     ahead = Ahead(FREE, FREE) if result else _ahead(lab, state)
+    trial, update = (FREE_RATE, FREE_RATE) if result else rates()
     return ArmPlan(
         arm=state.arm.name,
         seed=state.seed,
@@ -151,8 +161,8 @@ def _plan(
         history=result.generations if result else tuple(g.id for g in state.history),
         next=following,
         rollouts=ahead.all,
-        tokens=ahead.trials.times(rates.trial.tokens) + ahead.updates.times(rates.update.tokens),
-        seconds=ahead.trials.times(rates.trial.seconds) + ahead.updates.times(rates.update.seconds),
+        tokens=ahead.trials.times(trial.tokens) + ahead.updates.times(update.tokens),
+        seconds=ahead.trials.times(trial.seconds) + ahead.updates.times(update.seconds),
         usd=FREE if result else Range(*agents_bill(lab, state)),
     )
 
