@@ -27,7 +27,7 @@ demo: $(STAMP)
 	$(BIN)/sia-flow apply $(SPEC)
 
 test: $(STAMP)
-	$(BIN)/pytest -n 3 --dist worksteal
+	$(BIN)/pytest -n 2
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
