@@ -53,11 +53,11 @@ class Rates(NamedTuple):
 
 
 DENOISE = Rates(
-    Rate(Range(14, 190), Range(0.016, 0.13)),
-    Rate(Range(14, 23), Range(0.009, 0.023)),
+    Rate(Range(14, 191), Range(0.026, 0.257)),
+    Rate(Range(15, 23), Range(0.012, 0.046)),
 )
-"""Deciles over 162 generations of the harness lever and 56 of the weight lever, `specs/denoise.yaml`, 2 cores; seconds
-are halved, as two arms ran at once on busy cores."""
+"""Deciles over 162 generations of the harness lever and 56 of the weight lever, `specs/denoise.yaml`, two arms at
+once on 2 cores that others used too."""
 
 
 def rates_of(store: Store, inputs: Mapping[str, str]) -> Rates:
