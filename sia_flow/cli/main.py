@@ -55,6 +55,7 @@ COMMANDS = {
     "export": Entry("sia_flow.cli.export:command", "Write an arm's best agent as a folder that runs by itself."),
     "fsck": Entry("sia_flow.cli.fsck:command", "Check every digest and link of the store; mend what can be."),
     "gc": Entry("sia_flow.cli.gc:command", "Remove what no record needs."),
+    "store": Entry("sia_flow.cli.store:command", "Carry the records to a bucket or a share, and back."),
     "track": Entry("sia_flow.cli.track:command", "Rebuild MLflow from the store."),
     "deploy": Entry("sia_flow.cli.deploy:command", "Hand specs to a Prefect server, with their schedules."),
     "ui": Entry("sia_flow.cli.ui:command", "Serve the Prefect and MLflow pages of this project."),

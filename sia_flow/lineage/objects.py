@@ -27,6 +27,11 @@ def is_object_id(text: str) -> bool:
     return _OBJECT_ID.fullmatch(text) is not None
 
 
+def matches(oid: str, data: bytes) -> bool:
+    """Say whether bytes are those of an object."""
+    return is_object_id(oid) and _md5(data) == oid.removesuffix(".dir")
+
+
 class ObjectStore:
     """Bytes and folders by the hash of their content."""
 
@@ -73,7 +78,7 @@ class ObjectStore:
             data = path.read_bytes()
         except FileNotFoundError as error:
             raise StoreError(f"object {oid} is missing from {self.root}") from error
-        if _md5(data) != oid.removesuffix(".dir"):
+        if not matches(oid, data):
             raise StoreError(f"object {oid} in {path} is damaged: its bytes do not match its id; delete the file")
         return data
 

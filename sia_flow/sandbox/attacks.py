@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from sia_flow.apart import start_apart
-from sia_flow.protocols import Job, Limits
+from sia_flow.protocols import Job, Limits, Outcome
+from sia_flow.sandbox.backends import CHARGED_LEVEL
 from sia_flow.sandbox.session import WarmSession
 
 SOURCE = """
@@ -70,6 +71,25 @@ def solve(job):
     }
     return json.dumps([name for name, broken in breaches.items() if broken])
 """
+
+HOARD = """
+import os, time
+
+
+def solve(job):
+    children = []
+    for _ in range(job.instance["processes"]):
+        child = os.fork()
+        if child == 0:
+            held = bytearray(job.instance["bytes"])
+            time.sleep(5)
+            os._exit(len(held) % 2)
+        children.append(child)
+    for child in children:
+        os.waitpid(child, 0)
+    return "held"
+"""
+"""Many processes, each of which holds less than the limit, and all together more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +147,15 @@ def breaches(session: WarmSession, aim: Target) -> list[str]:
     if outcome.status != "OK" or not isinstance(outcome.value, str):
         return [f"the attacks did not run: {outcome.status} {outcome.error}"]
     found: list[str] = json.loads(outcome.value)
+    if session.isolation.level == CHARGED_LEVEL and hoard(session).status != "MEMORY":
+        found.append("hold more memory in many processes than the kernel was told to allow")
     return found + (["run as root"] if session.pid is not None and _is_root(session.pid) else [])
+
+
+def hoard(session: WarmSession) -> Outcome:
+    """Hold four times the limit in processes that stay below it each; return what came of it."""
+    limits = Limits(memory=128 << 20, wall=4.0)
+    return session.run([Job(HOARD, "solve", instance={"processes": 8, "bytes": 64 << 20})], limits)[0]
 
 
 def _is_root(pid: int) -> bool:

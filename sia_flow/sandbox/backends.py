@@ -42,21 +42,25 @@ class Backend:
 
     name: str
     level: int
+    """Without a cgroup of its own."""
     features: tuple[str, ...]
     missing: tuple[str, ...]
 
 
+CHARGED = "cgroup v2 limits"
+"""What bubblewrap has where a cgroup was delegated: the kernel charges a job's whole tree."""
+CHARGED_LEVEL = 3
 BUBBLEWRAP = Backend(
     "bubblewrap",
     2,
     ("namespaces", "allow-list mounts", "seccomp", "rlimits", "empty environment", "no network"),
-    ("cgroup v2 limits",),
+    (CHARGED,),
 )
 LANDLOCK = Backend(
     "landlock",
     1,
     ("landlock", "seccomp", "rlimits", "process-tree kill", "empty environment", "no sockets"),
-    ("namespaces: file names, sizes and process ids of the host can be seen", "cgroup v2 limits"),
+    ("namespaces: file names, sizes and process ids of the host can be seen", CHARGED),
 )
 KNOWN = (BUBBLEWRAP, LANDLOCK)
 """The strongest one first."""

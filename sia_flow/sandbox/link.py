@@ -21,14 +21,17 @@ from typing import IO, Any
 from sia_flow.apart import start_apart
 from sia_flow.errors import InfrastructureError
 from sia_flow.protocols import Image, Limits
-from sia_flow.sandbox import packing
-from sia_flow.sandbox.backends import HERE, Backend, plan, view
+from sia_flow.sandbox import cgroups, packing
+from sia_flow.sandbox.backends import BUBBLEWRAP, HERE, Backend, plan, view
+from sia_flow.sandbox.inside import confine
 from sia_flow.sandbox.strict_json import HostileJsonError, parse
 
 _KEEPER = "import sys; sys.path.insert(0, sys.argv[1]); from inside.keeper import main; main()"
 _START_SECONDS = 120.0
 _STOP_SECONDS = 10.0
 _MESSAGE_CAP = 1 << 16
+SCRATCH = 2 * confine.SCRATCH
+"""Bytes that a job's files in memory may hold, beside what its processes may."""
 
 
 class SandboxDied(Exception):  # noqa: N818 - caught by the session, which starts another
@@ -44,7 +47,7 @@ class Exit:
     """Exit code, or the negative number of the signal."""
     cpu: float
     memory: bool
-    """Whether the zygote killed it for the memory of its whole process tree."""
+    """Whether it was killed for the memory of its whole process tree, by the kernel or by the zygote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +68,15 @@ class Link:
     def __init__(self, backend: Backend, image: Image) -> None:
         self._errors = os.memfd_create("errors", os.MFD_CLOEXEC)
         self._ended: list[Exit] = []
+        base = cgroups.delegated() if backend is BUBBLEWRAP else None
+        self.cgroups = cgroups.Pool(base) if base else None
+        """Where the kernel charges each job; none where no cgroup was delegated."""
         self.control, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with inner:
-                self._keeper = self._spawn(plan(backend, inner.fileno(), image), inner.fileno())
+                orders = plan(backend, inner.fileno(), image)
+                orders["cgroup"] = str(self.cgroups.folder) if self.cgroups else None
+                self._keeper = self._spawn(orders, inner.fileno())
             self.pid = self._hear_keeper()
             self._send_image(image, view(backend, image))
             hello = self._hello()
@@ -77,6 +85,8 @@ class Link:
             raise
         self.nested: bool = hello["nested"]
         self.scoped: bool = hello["scoped"]
+        if self.cgroups:
+            self.cgroups.room = hello["resident"] + SCRATCH
         self.control.setblocking(False)
 
     def start(self, job: int, limits: Limits, connection: int, output: int) -> None:
@@ -88,7 +98,8 @@ class Link:
             "processes": limits.processes,
             "file_size": limits.file_size,
         }
-        self._tell(order, [connection, output])
+        group = [self.cgroups.take(job, limits)] if self.cgroups else []
+        self._tell(order, [connection, output, *group])
 
     def kill(self, job: int) -> None:
         """Kill a job and all that it started; its exit is reported like any other."""
@@ -131,7 +142,9 @@ class Link:
     def _note(self, report: dict[str, Any]) -> None:
         """Keep an exit; the answer to a question that was given up is dropped."""
         if "code" in report:
-            self._ended.append(Exit(report["job"], report["code"], report["cpu"], report["memory"]))
+            job = report["job"]
+            charged = self.cgroups is not None and self.cgroups.give_back(job)
+            self._ended.append(Exit(job, report["code"], report["cpu"], report["memory"] or charged))
 
     def stop(self) -> None:
         """Kill everything and wait until it is gone. May be called twice."""
@@ -139,6 +152,8 @@ class Link:
         keeper = getattr(self, "_keeper", None)
         if keeper is not None:
             _end(keeper)
+        if self.cgroups:
+            self.cgroups.close()
         if self._errors >= 0:
             os.close(self._errors)
             self._errors = -1

@@ -14,7 +14,7 @@ from pathlib import Path
 from sia_flow.errors import InfrastructureError, IsolationError
 from sia_flow.lineage.records import Isolation
 from sia_flow.protocols import Image
-from sia_flow.sandbox import attacks, backends
+from sia_flow.sandbox import attacks, backends, cgroups
 from sia_flow.sandbox.inside import landlock
 from sia_flow.sandbox.session import WarmSession
 
@@ -74,20 +74,25 @@ def open_sandbox(minimum_level: int = 1, state_dir: Path | None = None, prefer: 
     for backend in _BACKENDS:
         if prefer not in (None, backend.name):
             continue
-        if backend.level < minimum_level:
-            problems.append(f"{backend.name} has level {backend.level}")
+        level = _reachable(backend)
+        if level < minimum_level:
+            problems.append(f"{backend.name} has level {level}")
             continue
         finding = examine(backend.name, state_dir)
         if finding.isolation is not None:
             return WarmSandbox(finding)
         problems.append(f"{backend.name}: {finding.problem}. Remedy: {finding.remedy}")
+    if minimum_level == backends.CHARGED_LEVEL and cgroups.delegated() is None:
+        problems.append(f"Remedy: {cgroups.REMEDY}")
     raise IsolationError(f"untrusted code cannot be isolated here at level {minimum_level}. " + "; ".join(problems))
 
 
 def remedies(level: int) -> list[str]:
-    """Return what would lift this machine above `level`, for each backend that failed."""
+    """Return what would lift this machine above `level`: for each backend that failed, and for bubblewrap alone."""
     found = [examine(backend.name) for backend in _BACKENDS if backend.level > level]
-    return [f"{one.problem}: {one.remedy}" for one in found if one.isolation is None]
+    failed = [f"{one.problem}: {one.remedy}" for one in found if one.isolation is None]
+    uncharged = level < backends.CHARGED_LEVEL and cgroups.delegated() is None
+    return failed + ([f"level {backends.CHARGED_LEVEL}: {cgroups.REMEDY}"] if uncharged else [])
 
 
 @cache
@@ -106,6 +111,12 @@ def examine(name: str, state_dir: Path | None = None) -> Finding:
     if broken:
         return Finding(backend, None, f"candidates could {', '.join(broken)}", _remedy(backend))
     return Finding(backend, isolation)
+
+
+def _reachable(backend: backends.Backend) -> int:
+    """Return the level that a backend has here if it holds."""
+    charged = backend is backends.BUBBLEWRAP and cgroups.delegated() is not None
+    return backends.CHARGED_LEVEL if charged else backend.level
 
 
 def _absent(backend: backends.Backend) -> Finding | None:

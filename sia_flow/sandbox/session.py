@@ -17,6 +17,7 @@ from typing import Self
 from sia_flow.errors import InfrastructureError
 from sia_flow.lineage.records import Isolation
 from sia_flow.protocols import Image, Job, Limits, Outcome
+from sia_flow.sandbox import backends
 from sia_flow.sandbox.backends import Backend
 from sia_flow.sandbox.batch import SCAFFOLDS, Batch, Ledger
 from sia_flow.sandbox.bench import WarmBench
@@ -132,10 +133,15 @@ def describe(backend: Backend, link: Link) -> Isolation:
     """Return the isolation that a started zygote really gives."""
     features = list(backend.features)
     missing = list(backend.missing)
+    level = backend.level
+    if link.cgroups:
+        level = backends.CHARGED_LEVEL
+        features.append(backends.CHARGED)
+        missing.remove(backends.CHARGED)
     if link.nested:
         features.append("namespaces of its own for each job")
     elif link.scoped:
         features.append("landlock domain of its own for each job")
     else:
         missing.append("signal scoping (Landlock ABI 6); jobs may signal nobody but themselves")
-    return Isolation(level=backend.level, backend=backend.name, features=tuple(features), missing=tuple(missing))
+    return Isolation(level=level, backend=backend.name, features=tuple(features), missing=tuple(missing))

@@ -1,4 +1,4 @@
-"""A project with one small experiment that was applied, for the commands that look at runs; made once a process."""
+"""A project with one small experiment that was applied, for the commands that look at runs."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from sia_flow.loop.events import Several
 from sia_flow.loop.heads import HeadKeeper
 from sia_flow.plan.project import Project
 from sia_flow.spec.load import load_experiments
+from tests.flows.once import made_once
 from tests.flows.world import SPEC, make_project, run_here
 
 TWO = SPEC.replace("[SIA-H]", "[SIA-H, {name: W, levers: [weights]}]")
@@ -28,10 +29,11 @@ TWO = SPEC.replace("[SIA-H]", "[SIA-H, {name: W, levers: [weights]}]")
 
 @cache
 def template() -> Path:
-    """Apply the experiment in a folder of its own; return it."""
+    """Return a project of this process in which the experiment was applied."""
     root = Path(tempfile.mkdtemp(prefix="sia-flow-ops-"))
     atexit.register(shutil.rmtree, root, ignore_errors=True)
-    apply(make_project(root, TWO))
+    applied = made_once("applied", lambda folder: apply(make_project(folder, TWO)))
+    shutil.copytree(applied, root, dirs_exist_ok=True, symlinks=True)
     return root
 
 

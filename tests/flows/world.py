@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -16,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.flows.once import made_once
 from tests.flows.warm import ROOT, Process, start
 
 SPEC = """metadata: {name: small}
@@ -33,13 +32,22 @@ spec:
 
 @cache
 def template() -> Path:
-    """A project with a data set of 210 cells and a base that knows most of the task's language."""
+    """A project with a data set of 210 cells, a base that knows most of the task's language, and empty servers.
+
+    Most projects of the tests are copies of it.
+    """
+    return made_once("world", _make)
+
+
+def _make(root: Path) -> None:
+    from mlflow import MlflowClient
+
     from sia_flow.policy.tiny import TinyConfig, build_tiny
     from sia_flow.policy.warmup import Schedule
+    from sia_flow.track.mlflow import default_uri
+    from sia_flow.track.server import PrefectServer
     from sia_flow.verify.task import load_task
 
-    root = Path(tempfile.mkdtemp(prefix="sia-flow-world-"))
-    atexit.register(shutil.rmtree, root, ignore_errors=True)
     for name in ("tasks", "flows"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     task = load_task(ROOT, "denoise")
@@ -49,7 +57,9 @@ def template() -> Path:
     task.prepare(str(root / "cells.npz"), root / "data/denoise/pbmc")
     config = TinyConfig(pieces=256, schedule=Schedule(steps=80, batch=24, learning_rate=1e-2))
     build_tiny(task.pairs(0, 1000), root / "models/tiny-gpt-oss", config)
-    return root
+    # Their first start makes tables for 10 s and more; what it does by itself is tested in tests/track.
+    with PrefectServer(root / ".sia-flow"):
+        MlflowClient(default_uri(root)).search_experiments()
 
 
 def make_project(folder: Path, spec: str = SPEC) -> Path:

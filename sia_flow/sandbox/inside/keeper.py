@@ -15,6 +15,7 @@ import select
 import signal
 import stat
 import struct
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from . import linux, tree
 _STAGE = "/tmp"  # noqa: S108 - covered by a tmpfs of this process's own mount namespace
 _FIRST_USER = 0x70000000
 _NARROW_USER = 60000
+_REMOVE_SECONDS = 5.0
 
 
 def main() -> None:
@@ -43,6 +45,8 @@ def main() -> None:
     _report({"pid": child})
     _wait(child, plan["host"])
     _end(child, inner)
+    if plan["cgroup"]:
+        _remove(plan["cgroup"])
 
 
 def _read_plan() -> dict[str, Any]:
@@ -197,3 +201,23 @@ def _end(child: int, inner: int | None) -> None:
     with contextlib.suppress(ChildProcessError):
         os.waitpid(child, 0)
     tree.reap(set())
+
+
+def _remove(folder: str) -> None:
+    """Remove the session's cgroups; what is still in them is killed."""
+    group = Path(folder)
+    with contextlib.suppress(OSError):
+        (group / "cgroup.kill").write_text("1")
+    deadline = time.monotonic() + _REMOVE_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            for leaf in [path for path in group.iterdir() if path.is_dir()]:
+                leaf.rmdir()
+            group.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError:
+            # The kernel is still burying what was in it.
+            time.sleep(0.01)
+        else:
+            return

@@ -21,7 +21,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import candidate, confine, landlock, linux, meter, seccomp, tree
@@ -31,6 +31,8 @@ from .wire import Wire
 _POLL_SECONDS = 0.2
 _COUNT_SECONDS = 1.0
 _CONTROL_CAP = 1 << 16
+_UNCHARGED = 2
+"""Descriptors that a job comes with where it has no cgroup."""
 
 
 def main(control: int, *, may_nest: bool) -> None:
@@ -46,8 +48,10 @@ def main(control: int, *, may_nest: bool) -> None:
         sys.exit(1)
     gc.collect()
     gc.freeze()
-    channel.send(json.dumps({"ready": True, "nested": nested, "scoped": ground.signal_scope}).encode())
-    Zygote(channel, ground, arrays).serve()
+    zygote = Zygote(channel, ground, arrays)
+    hello = {"ready": True, "nested": nested, "scoped": ground.signal_scope, "resident": zygote.resident}
+    channel.send(json.dumps(hello).encode())
+    zygote.serve()
 
 
 def _receive_image(channel: socket.socket) -> tuple[dict[str, Any], mmap.mmap]:
@@ -124,9 +128,10 @@ def _prepare(image: Mapping[str, Any], *, nested: bool) -> confine.Ground:
 class Running:
     """One job's process, as the zygote keeps it."""
 
-    def __init__(self, job: int, memory: int) -> None:
+    def __init__(self, job: int, memory: int | None) -> None:
         self.job = job
         self.memory = memory
+        """Bytes that its processes may hold together; None where the kernel sees to it."""
         self.over = False
 
 
@@ -141,7 +146,8 @@ class Zygote:
         self._next_watch = 0.0
         self._next_count = 0.0
         self._others = 0
-        self._resident = tree.resident(ground.proc, [os.getpid()])
+        self.resident = tree.resident(ground.proc, [os.getpid()])
+        """Bytes of its own pages, of which each job has a copy or makes one."""
         self._own_pids = os.open("self/ns/pid", os.O_RDONLY | os.O_CLOEXEC, dir_fd=ground.proc) if ground.nested else -1
 
     def serve(self) -> None:
@@ -163,7 +169,7 @@ class Zygote:
                 self._watch_memory()
 
     def _obey(self) -> bool:
-        message, ancillary, _, _ = self._channel.recvmsg(_CONTROL_CAP, socket.CMSG_SPACE(8))
+        message, ancillary, _, _ = self._channel.recvmsg(_CONTROL_CAP, socket.CMSG_SPACE(12))
         if not message:
             return False
         order = json.loads(message)
@@ -176,20 +182,21 @@ class Zygote:
         handles = array.array("i")
         for _, _, data in ancillary:
             handles.frombytes(data)
-        self._start(order, handles[0], handles[1])
+        self._start(order, handles)
         for handle in handles:
             os.close(handle)
         return True
 
-    def _start(self, order: Mapping[str, Any], connection: int, output: int) -> None:
+    def _start(self, order: Mapping[str, Any], handles: Sequence[int]) -> None:
+        """Fork a job on its socket, its output and, where the kernel charges it, the door of its cgroup."""
         if self._ground.nested:
             linux.unshare(linux.CLONE_NEWPID)
         else:
             order = {**order, "others": self._count_others() + len(self._running)}
         pid = os.fork()
         if pid == 0:
-            self._become(order, connection, output)
-        self._running[pid] = Running(order["start"], order["memory"])
+            self._become(order, *handles)
+        self._running[pid] = Running(order["start"], order["memory"] if len(handles) == _UNCHARGED else None)
         if self._ground.nested:
             # The kernel lets a process choose its children's PID namespace only from its own.
             linux.setns(self._own_pids, linux.CLONE_NEWPID)
@@ -201,9 +208,11 @@ class Zygote:
             self._others = max(1, tree.tasks_of(os.getuid()) - len(self._running))
         return self._others
 
-    def _become(self, order: Mapping[str, Any], connection: int, output: int) -> None:
+    def _become(self, order: Mapping[str, Any], connection: int, output: int, group: int = -1) -> None:
         """Turn this fork into the job."""
         try:
+            if group >= 0:
+                os.write(group, b"0")
             os.dup2(output, 1)
             os.dup2(output, 2)
             signal.set_wakeup_fd(-1)
@@ -259,9 +268,11 @@ class Zygote:
         """Kill a job whose processes together hold more than it may; one alone is bounded by its rlimit."""
         self._next_watch = time.monotonic() + _POLL_SECONDS
         for pid, running in list(self._running.items()):
+            if running.memory is None:
+                continue
             below = tree.descendants(self._ground.proc, pid)
             # Every fork counts the zygote's pages once more.
-            room = running.memory + (1 + len(below)) * self._resident
+            room = running.memory + (1 + len(below)) * self.resident
             if below and tree.resident(self._ground.proc, [pid, *below]) > room:
                 running.over = True
                 self._kill(running.job)
