@@ -59,7 +59,7 @@ def improve(
 
 def control(lab: Lab, run: Runner, state: ArmState, rollouts: int) -> ArmResult:
     """Run the control `best-of-n` at as many rollouts as the dearest arm of its seed spent."""
-    key = arm_key(lab, state, {"chunks": chunks_for(lab, rollouts)})
+    key = arm_key(lab, state, {"chunks": chunks_for(lab.spec, rollouts)})
     found = lab.store.arm(key)
     if found is not None:
         return found

@@ -20,6 +20,7 @@ from sia_flow.lineage.claims import is_claimed
 from sia_flow.lineage.results import ArmResult
 from sia_flow.lineage.store import Store
 from sia_flow.loop.arm import ArmState
+from sia_flow.loop.control import draw
 from sia_flow.loop.lab import Lab
 from sia_flow.loop.pausing import unpaused
 from sia_flow.loop.prepared import run_local
@@ -48,7 +49,7 @@ class Orders:
 
     def _read(self) -> None:
         for message in self.line.messages():
-            if "do" in message:
+            if "do" in message or "draw" in message:
                 self.jobs.put(message)
             elif "seen" in message:
                 self._seen.release()
@@ -83,7 +84,22 @@ def work(ticket: Ticket) -> None:
     with Lab(ticket.experiment, ticket.root, Store(project.store), teller, orders.stop) as lab:
         lab.alone = False
         while (order := orders.jobs.get()) is not None:
-            _answer(lab, line, order)
+            if "draw" in order:
+                _draw(lab, line, order)
+            else:
+                _answer(lab, line, order)
+
+
+def _draw(lab: Lab, line: Line, order: Message) -> None:
+    """Draw a chunk of a control ahead of it, and say whether that went well: whoever needs it will say why not."""
+    (arm, seed), chunk = order["draw"], order["chunk"]
+    try:
+        _demand_store(lab)
+        draw(lab, run_local, order["scaffold"], seed, chunk, f"{arm} seed {seed} chunk {chunk + 1}, ahead")
+    except SiaFlowError:
+        line.send({"drawn": False})
+    else:
+        line.send({"drawn": True})
 
 
 def _answer(lab: Lab, line: Line, order: Message) -> None:

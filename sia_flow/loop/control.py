@@ -12,8 +12,8 @@ from sia_flow.lineage.records import Spend
 from sia_flow.lineage.results import ArmResult
 from sia_flow.lineage.store import Store
 from sia_flow.loop.arm import ArmState
-from sia_flow.loop.equal import dearest, dollars, policy_rate
-from sia_flow.loop.evaluate import Agent, Sample, as_pairs, evaluate, rank_programs, top_programs
+from sia_flow.loop.equal import dearest_spend, dollars, policy_rate
+from sia_flow.loop.evaluate import Agent, Evaluation, Sample, as_pairs, evaluate, rank_programs, top_programs
 from sia_flow.loop.finish import FINALISTS, Ending, close_arm
 from sia_flow.loop.lab import Lab
 from sia_flow.loop.prepared import Runner
@@ -31,34 +31,48 @@ def equal_draws(spec: ExperimentSpec, store: Store, results: Sequence[ArmResult]
     if not results:
         return 0
     first = store.generation(results[0].generations[0]).spend
+    return draws_for(spec, first, [result.spend for result in results])
+
+
+def draws_for(spec: ExperimentSpec, first: Spend, spends: Sequence[Spend]) -> int:
+    """Return how many rollouts cost as much as the dearest of `spends`; `first` is what generation 0 spent."""
     count = max(1, first.rollouts)
     each = max(1.0, first.completion_tokens / count)
-    target, rate = dearest(spec, results), policy_rate(spec)
+    target, rate = dearest_spend(spec, spends), policy_rate(spec)
     draws = max(target.rollouts, round(target.tokens / each))
     usd = dollars(first.model_copy(update={"usd": 0.0}), rate) / count
     return max(draws, math.ceil(target.usd / usd)) if usd else draws
 
 
-def chunks_for(lab: Lab, rollouts: int) -> int:
+def chunks_for(spec: ExperimentSpec, rollouts: int) -> int:
     """Return how many chunks of rollouts are needed to spend at least `rollouts`."""
-    size = max(1, CHUNK // lab.spec.rollouts.instances) * lab.spec.rollouts.instances
-    return max(1, -(-rollouts // size))
+    return max(1, -(-rollouts // _chunk_size(spec)))
+
+
+def draw(lab: Lab, run: Runner, scaffold: str, seed: int, chunk: int, label: str) -> Evaluation:
+    """Roll the first scaffold out on the bare base for one chunk, and verify."""
+    instances = lab.spec.rollouts.instances
+    sample = Sample("train", instances, _chunk_size(lab.spec) // instances, f"best-of-n {chunk}")
+    return evaluate(lab, run, Agent(scaffold, None), sample, seed, label)
 
 
 def best_of_n(lab: Lab, run: Runner, state: ArmState, rollouts: int, key: str) -> ArmResult:
     """Draw, keep the best program on train, measure it on select and sealed."""
     assert state.incumbent is not None
-    agent = Agent(state.incumbent.scaffold, None)
-    samples = max(1, CHUNK // lab.spec.rollouts.instances)
-    count = chunks_for(lab, rollouts)
+    scaffold, name = state.incumbent.scaffold, f"{state.arm.name} seed {state.seed}"
+    count = chunks_for(lab.spec, rollouts)
     spend, drawn = Spend(), list[tuple[str, float]]()
     for chunk in range(count):
-        sample = Sample("train", lab.spec.rollouts.instances, samples, f"best-of-n {chunk}")
-        label = f"{state.arm.name} seed {state.seed} chunk {chunk + 1} of {count}"
-        found = evaluate(lab, run, agent, sample, state.seed, label)
+        found = draw(lab, run, scaffold, state.seed, chunk, f"{name} chunk {chunk + 1} of {count}")
         spend += found.spend
         if lab.task.manifest.answer.type == "program":
             drawn += as_pairs(top_programs(found.trajectories(lab), found.verdicts(lab), FINALISTS))
     finalists = [str(entry["program"]) for entry in rank_programs(drawn, FINALISTS)]
-    stopped = f"{count * samples * lab.spec.rollouts.instances} rollouts drawn"
+    stopped = f"{count * _chunk_size(lab.spec)} rollouts drawn"
     return close_arm(lab, run, state, Ending(key, stopped, finalists, spend))
+
+
+def _chunk_size(spec: ExperimentSpec) -> int:
+    """Return the rollouts of a chunk, as many on each instance."""
+    instances = spec.rollouts.instances
+    return max(1, CHUNK // instances) * instances

@@ -54,7 +54,12 @@ def dollars(spend: Spend, rate: Rate | None) -> float:
 
 def dearest(spec: ExperimentSpec, results: Sequence[ArmResult]) -> Target:
     """Return the most that any of the results, of arms with a budget of their own, spent of each kind."""
-    spends = [result.spend for result in results] or [Spend()]
+    return dearest_spend(spec, [result.spend for result in results])
+
+
+def dearest_spend(spec: ExperimentSpec, spends: Sequence[Spend]) -> Target:
+    """Return the most that was spent of each kind."""
+    spends = spends or [Spend()]
     rate = policy_rate(spec)
     return Target(
         rollouts=max(spend.rollouts for spend in spends),

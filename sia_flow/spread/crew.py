@@ -23,6 +23,7 @@ from sia_flow.loop.books import close_books
 from sia_flow.loop.events import Watcher
 from sia_flow.loop.stopping import Stop
 from sia_flow.spec.models import Experiment
+from sia_flow.spread.ahead import Ahead
 from sia_flow.spread.jobs import Job, Jobs
 from sia_flow.spread.launcher import Launcher
 from sia_flow.spread.telling import tell_again
@@ -62,12 +63,13 @@ class NoBoard:
 
 @dataclass(slots=True)
 class Worker:
-    """One worker: launched, then connected, then at a job, or waiting for one."""
+    """One worker: launched, then connected, then at a job, or waiting for one, or drawing ahead meanwhile."""
 
     line: Line | None = None
     writer: str = ""
     """`host:process`, as the books name it."""
     job: Job | None = None
+    drawing: bool = False
 
 
 @dataclass(slots=True)
@@ -94,6 +96,7 @@ class Crew:
 
     def __init__(self, run: Run, launcher: Launcher, jobs: int) -> None:
         self.jobs = Jobs(run.experiment.spec.arms, run.experiment.spec.seeds)
+        self._ahead = Ahead(run.experiment.spec, run.store, self.jobs)
         self._run = run
         self._launcher = launcher
         self._size = min(jobs, len(self.jobs.order))
@@ -149,16 +152,17 @@ class Crew:
             run = self._run
             self._launcher.launch(Ticket(name, self._door.address, run.root, run.experiment, run.prefect))
         for worker in self._workers.values():
-            if worker.line is not None and worker.job is None:
-                self._assign(worker)
+            if worker.line is not None and worker.job is None and not worker.drawing:
+                self._assign(worker, worker.line)
 
-    def _assign(self, worker: Worker) -> None:
+    def _assign(self, worker: Worker, line: Line) -> None:
         job = self.jobs.next()
-        if job is None or worker.line is None:
-            return
-        worker.job = job
-        flow = self._run.board.begins(job)
-        worker.line.send({"do": list(job), "others": self.jobs.others(job), "flow": flow})
+        if job is not None:
+            worker.job = job
+            line.send({"do": list(job), "others": self.jobs.others(job), "flow": self._run.board.begins(job)})
+        elif (order := self._ahead.next()) is not None:
+            worker.drawing = True
+            line.send(order)
 
     def _listen(self) -> None:
         for key, _ in self._selector.select(LOOK):
@@ -185,8 +189,14 @@ class Crew:
             tell_again(self._run.watcher, self._run.store, message)
             if message["event"] == "arm_ended":
                 line.send({"seen": True})
+            elif message["event"] == "generation" and worker.job is not None:
+                self._ahead.heard(worker.job, self._run.store.generation(message["fields"]["id"]))
             elif message["event"] == "step_ended" and not message["fields"]["cached"]:
                 self._losses.pop(worker.job, None)
+        elif "drawn" in message:
+            worker.drawing = False
+            if not message["drawn"]:
+                self._ahead.stop()
         elif worker.job is not None:
             self._answered(worker, worker.job, message)
         return True
@@ -229,6 +239,8 @@ class Crew:
         job, run = worker.job, self._run
         if worker.writer:
             close_books(run.store.root.parent, run.experiment, worker.writer)
+        if worker.drawing:
+            self._ahead.stop()
         if job is not None:
             self.jobs.back(job)
             run.board.lost(job)

@@ -69,13 +69,14 @@ class Jobs:
         self._left.insert(0, job)
 
     def others(self, job: Job) -> list[str]:
-        """Return the keys of the results whose spend a job has to reach, in the order of the arms; else none."""
-        return [self.results[other] for other in self._before(job)]
+        """Return the keys of the results of the jobs before it."""
+        return [self.results[other] for other in self.before(job)]
 
-    def _may_begin(self, job: Job) -> bool:
-        return all(other in self.results for other in self._before(job))
-
-    def _before(self, job: Job) -> list[Job]:
+    def before(self, job: Job) -> list[Job]:
+        """Return the jobs whose spend a job has to reach, in the order of the arms; else none."""
         if job.arm in self._leading:
             return []
         return [other for other in self.order if other.seed == job.seed and other.arm in self._leading]
+
+    def _may_begin(self, job: Job) -> bool:
+        return all(other in self.results for other in self.before(job))

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def made_once(name: str, make: Callable[[Path], None]) -> Path:
+def made_once(name: str, make: Callable[[Path], object]) -> Path:
     """Return the folder that `make` fills, by whichever worker asks first; nobody may change it."""
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID", os.getpid())
     place = Path(tempfile.gettempdir()) / f"sia-flow-{name}-{run}"

@@ -57,7 +57,7 @@ def database() -> Iterator[str]:
 
 
 def test_a_cron_schedule_on_postgresql_runs_to_its_end_once_a_minute(database: str, tmp_path: Path) -> None:
-    root = make_project(tmp_path / "there", MINUTELY).parents[1]
+    root = make_project(tmp_path / "there", MINUTELY, started=False).parents[1]
     environment = environment_of(root) | {"PREFECT_SERVER_DATABASE_CONNECTION_URL": database}
     with serving(root, environment) as api, working(root, api, environment):
         for _ in range(2):

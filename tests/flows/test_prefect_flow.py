@@ -16,6 +16,7 @@ import pytest
 from sia_flow.track.environment import quiet_environment
 from sia_flow.track.mlflow import default_uri
 from sia_flow.track.server import PrefectServer
+from tests.flows.once import made_once
 from tests.flows.world import (
     SPEC,
     descendants,
@@ -56,10 +57,9 @@ def no_server_of_the_user() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def applied(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = make_project(tmp_path_factory.mktemp("applied"), ARMS).parents[1]
-    sia_flow(*APPLY, cwd=root)
-    return root
+def applied() -> Path:
+    """A project after an apply under Prefect; nobody changes it."""
+    return made_once("shown", lambda folder: sia_flow(*APPLY, cwd=make_project(folder, ARMS).parents[1]))
 
 
 def look(root: Path) -> Seen:
@@ -152,7 +152,6 @@ def server_of(pid: int) -> int | None:
 
 def test_a_server_that_dies_costs_a_warning(applied: Path, tmp_path: Path) -> None:
     root = make_project(tmp_path, ARMS).parents[1]
-    shutil.copytree(applied / ".sia-flow/prefect", root / ".sia-flow/prefect")
     process = start(*APPLY, cwd=root)
     try:
         until(lambda: len(journal(root)) > 3 or process.poll() is not None, 120)
@@ -170,7 +169,6 @@ def test_a_server_that_dies_costs_a_warning(applied: Path, tmp_path: Path) -> No
 
 def test_kill_9_of_apply_leaves_no_server_behind(applied: Path, tmp_path: Path) -> None:
     root = make_project(tmp_path, ARMS).parents[1]
-    shutil.copytree(applied / ".sia-flow/prefect", root / ".sia-flow/prefect")
     process = start(*APPLY, cwd=root)
     try:
         until(lambda: len(journal(root)) > 2 or process.poll() is not None, 120)
@@ -186,7 +184,7 @@ def test_kill_9_of_apply_leaves_no_server_behind(applied: Path, tmp_path: Path) 
 
 
 def test_an_unwritable_tracker_costs_a_warning(applied: Path, tmp_path: Path) -> None:
-    root = make_project(tmp_path, ARMS).parents[1]
+    root = make_project(tmp_path, ARMS, started=False).parents[1]
     (root / "mlruns").write_text("a file where the folder should be")
     text = sia_flow(*APPLY, "--engine", "local", cwd=root)
     assert "warning: MLflow misses part of this run" in text
@@ -196,7 +194,6 @@ def test_an_unwritable_tracker_costs_a_warning(applied: Path, tmp_path: Path) ->
 
 def test_ctrl_c_under_prefect(applied: Path, tmp_path: Path) -> None:
     root = make_project(tmp_path, ARMS).parents[1]
-    shutil.copytree(applied / ".sia-flow/prefect", root / ".sia-flow/prefect")
     process = start(*APPLY, cwd=root)
     try:
         until(lambda: len(journal(root)) > 3 or process.poll() is not None, 120)

@@ -62,9 +62,10 @@ def _make(root: Path) -> None:
         MlflowClient(default_uri(root)).search_experiments()
 
 
-def make_project(folder: Path, spec: str = SPEC) -> Path:
-    """Copy the template to `folder` with one spec; return the spec's path."""
-    shutil.copytree(template(), folder, dirs_exist_ok=True)
+def make_project(folder: Path, spec: str = SPEC, *, started: bool = True) -> Path:
+    """Copy the template to `folder` with one spec; return the spec's path. Without `started` no server ever was."""
+    servers = None if started else shutil.ignore_patterns(".sia-flow", "mlruns")
+    shutil.copytree(template(), folder, dirs_exist_ok=True, ignore=servers)
     path = folder / "specs" / "small.yaml"
     path.parent.mkdir(exist_ok=True)
     path.write_text(spec)

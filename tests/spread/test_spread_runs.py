@@ -80,6 +80,19 @@ def test_two_workers_one_of_them_killed_leave_the_records_of_one_process(tmp_pat
     assert kept == [(h.name, h.generations, h.result) for h in heads(Store(expected / ".sia-flow/store"))]
 
 
+def test_a_worker_that_would_wait_draws_for_the_control_ahead_of_it(tmp_path: Path) -> None:
+    alone, spread = make_project(tmp_path / "alone"), make_project(tmp_path / "spread")
+    arms = "arms=[SIA-H, best-of-n]"
+    run_here(alone, arms)
+    _, control = run_here(spread, arms, "spread.jobs=2")
+    assert control.stopped == "512 rollouts drawn"
+    assert records(spread.parents[1]) == records(alone.parents[1])
+    assert max(Counter(done_steps(spread.parents[1])).values()) == 1
+    drawn = [entry for entry in journal(spread.parents[1]) if entry["event"] == "start" and entry["step"] == "rollout"]
+    # Both were at work: what the control needs was begun before the other arm had made its second generation.
+    assert len({entry["pid"] for entry in drawn}) == 2
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
 def test_a_run_that_is_killed_or_stopped_leaves_nobody_and_goes_on(tmp_path: Path, number: int, code: int) -> None:
     root = make_project(tmp_path, ops_world.TWO).parents[1]
