@@ -18,8 +18,8 @@ from sia_flow.lineage.heads import read_head, write_head
 from sia_flow.lineage.locks import experiment_lock, holder
 from sia_flow.lineage.store import Store
 from sia_flow.spec.load import load_experiments
-from tests.cli.ops_world import apply, call, copy, refusal
-from tests.flows.world import end, journal, output, records, sia_flow, start, until
+from tests.cli.ops_world import TWO, apply, call, copy, refusal
+from tests.flows.world import end, journal, make_project, output, records, sia_flow, start, until
 
 LOCAL = ("--engine", "local")
 
@@ -276,3 +276,16 @@ def test_a_fork_of_an_arm_that_matched_another_s_spend_has_a_budget_of_its_own(r
     call(root, "fork", "small/SIA-H-equal@1")
     (forked,) = load_experiments(root / "specs/small-fork-1.yaml")
     assert [(one.name, one.spend) for one in forked.spec.arms] == [("SIA-H", "budget")]
+
+
+def test_another_project_goes_on_with_records_that_were_carried_there(root: Path, tmp_path: Path) -> None:
+    share, other = str(tmp_path / "share"), make_project(tmp_path / "other", TWO).parents[1]
+    there = json.loads(call(root, "store", "push", share, "--json"))
+    assert there["files"] > 20
+    call(other, "plan", "specs/small.yaml", code=2)
+    assert f"pulled {there['files']} files" in call(other, "store", "pull", share)
+    call(other, "plan", "specs/small.yaml")
+    assert records(other) == records(root)
+    assert "pushed 0 files" in call(other, "store", "push", share)
+    assert "Protocol not known" in refusal(root, InfrastructureError, "store", "push", "gopher://x")
+    assert "holds no records" in refusal(root, StoreError, "store", "pull", str(tmp_path / "nowhere"))
