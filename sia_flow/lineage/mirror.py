@@ -1,8 +1,9 @@
 """Carries a project's records to another place and back, so that a machine without a common folder goes on with them.
 
-Invariants: both sides only ever gain files, since records never change; what comes in is checked against its digest or
-its seal before it is written, objects before the records that name them, so that an interrupted transfer leaves a
-sound store; what was spent elsewhere counts here.
+Invariants: both sides only ever gain files, since records never change; what comes in is checked before it is written,
+objects by their digest, records by their seal, and by their form alone what has neither (answers, heads, records from
+before seals were kept); objects come before the records that name them, so that an interrupted transfer leaves a sound
+store; what was spent elsewhere counts here.
 """
 
 from __future__ import annotations
@@ -262,7 +263,7 @@ def _pull_heads(state: Path, place: Place, there: Mapping[str, int], carried: Ca
     for name, data in theirs.items():
         path = state / name
         own = path.read_bytes() if path.is_file() else None
-        if own is None or _follows(data, own):
+        if (own is None and _head(data)) or (own is not None and _follows(data, own)):
             write_atomic(path, data)
         elif data != own and not _follows(own, data):
             carried.differing.append(_run_of(name))
@@ -270,13 +271,17 @@ def _pull_heads(state: Path, place: Place, there: Mapping[str, int], carried: Ca
 
 def _follows(later: bytes, earlier: bytes) -> bool:
     """Say whether one head is what the other became."""
-    try:
-        one, other = Head.model_validate_json(earlier), Head.model_validate_json(later)
-    except ValidationError as error:
-        raise StoreError("a head of the store is damaged: run `sia-flow fsck`") from error
+    one, other = _head(earlier), _head(later)
     if one.generations == other.generations:
         return one.result is None and other.result is not None
     return other.generations[: len(one.generations)] == one.generations
+
+
+def _head(data: bytes) -> Head:
+    try:
+        return Head.model_validate_json(data)
+    except ValidationError as error:
+        raise StoreError(f"a head, here or there, is damaged: run `sia-flow fsck`; it begins {data[:60]!r}") from error
 
 
 def _run_of(name: str) -> str:

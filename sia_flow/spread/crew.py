@@ -247,7 +247,8 @@ class Crew:
         elif worker.line is not None and self._halting:
             return
         self._losses[job] += 1
-        what = f"the worker of {job}" if job is not None else "a worker that was about to begin"
+        waiting = "a worker that drew ahead" if worker.drawing else "a worker that was about to begin"
+        what = f"the worker of {job}" if job is not None else waiting
         if self._losses[job] >= LOSSES and self._failure is None:
             tail = f":\n{text}" if text else ": killed from outside, or out of memory; run the same command again"
             self._failure = InfrastructureError(f"{what} died {LOSSES} times{tail}")

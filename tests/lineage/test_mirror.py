@@ -136,6 +136,16 @@ def test_what_is_damaged_there_is_refused_by_name(tmp_path, url, kind):
     assert tree(two) == tree(one)
 
 
+def test_a_head_that_is_damaged_there_is_not_taken(tmp_path, url):
+    make_chain(tmp_path / "one/store")
+    push(tmp_path / "one", url)
+    name = "store/heads/small/SIA-H/seed-0.json"
+    Place(url).write({name: b'{"experiment": '})
+    with pytest.raises(StoreError, match="a head, here or there, is damaged"):
+        pull(tmp_path / "two", url)
+    assert not (tmp_path / "two" / name).exists()
+
+
 def test_what_was_spent_elsewhere_counts_and_counts_once(tmp_path, url):
     one, two = tmp_path / "one", tmp_path / "two"
     make_chain(one / "store")
