@@ -262,8 +262,9 @@ def _pull_heads(state: Path, place: Place, there: Mapping[str, int], carried: Ca
     theirs = place.read([_checked_name(name) for name in there if name.startswith(f"{HEADS}/")])
     for name, data in theirs.items():
         path = state / name
+        _head(data)
         own = path.read_bytes() if path.is_file() else None
-        if (own is None and _head(data)) or (own is not None and _follows(data, own)):
+        if own is None or _follows(data, own):
             write_atomic(path, data)
         elif data != own and not _follows(own, data):
             carried.differing.append(_run_of(name))
