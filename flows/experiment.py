@@ -37,6 +37,7 @@ from sia_flow.loop.lab import Lab
 from sia_flow.loop.stopping import Stop
 from sia_flow.plan.project import Project
 from sia_flow.spec.load import load_experiments
+from sia_flow.spread.launcher import Launcher
 
 LOOK_SECONDS = 3.0
 """Between two looks at whether someone cancels the flow in the UI."""
@@ -48,6 +49,8 @@ class Session:
 
     watcher: Watcher = field(default_factory=Silent)
     stop: Stop = field(default_factory=Stop)
+    launcher: Launcher | None = None
+    """Starts the workers of an experiment that is spread, opened ahead."""
     stopped: Interrupted | None = None
     """Set where the flow ended because it was asked to."""
 
@@ -73,7 +76,7 @@ def experiment(spec: str, overrides: list[str] | None = None, index: int = 0) ->
             Lab(chosen, project.root, Store(project.store), watcher, session.stop) as lab,
         ):
             lab.pause = functools.partial(paused, session.stop)
-            results = _all_arms(lab, session.stop)
+            results = _all_arms(lab, session)
             publish_comparison(lab, results)
     except Interrupted as stop:
         session.stopped = stop
@@ -81,10 +84,10 @@ def experiment(spec: str, overrides: list[str] | None = None, index: int = 0) ->
     return [result.key for result in results]
 
 
-def _all_arms(lab: Lab, stop: Stop) -> list[ArmResult]:
+def _all_arms(lab: Lab, session: Session) -> list[ArmResult]:
     if lab.spec.spread is None:
-        return run_arms(lab, run_prefect, functools.partial(as_subflow, stop))
-    return spread_arms(lab, PrefectBoard(), PREFECT_API_URL.value())
+        return run_arms(lab, run_prefect, functools.partial(as_subflow, session.stop))
+    return spread_arms(lab, PrefectBoard(), PREFECT_API_URL.value(), session.launcher)
 
 
 @contextmanager

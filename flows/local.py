@@ -19,19 +19,27 @@ from sia_flow.loop.stopping import Stop
 from sia_flow.plan.project import Project
 from sia_flow.spec.arms import run_order
 from sia_flow.spec.models import Experiment
+from sia_flow.spread.launcher import Launcher
 
 Wrap = Callable[[ArmState, Callable[[], ArmResult]], ArmResult]
 
 
 def run_experiment(
-    experiment: Experiment, root: Path, watcher: Watcher | None = None, stop: Stop | None = None
+    experiment: Experiment,
+    root: Path,
+    watcher: Watcher | None = None,
+    stop: Stop | None = None,
+    launcher: Launcher | None = None,
 ) -> list[ArmResult]:
-    """Run an experiment in a project folder; return the arms' results. Raises SiaFlowError."""
+    """Run an experiment in a project folder; return the arms' results. Raises SiaFlowError.
+
+    `launcher` is one that was opened ahead for an experiment that is spread.
+    """
     with Lab(experiment, root, Store(Project(root).store), watcher, stop) as lab:
         if lab.spec.spread is not None:
             from flows.spread import spread_arms
 
-            return spread_arms(lab)
+            return spread_arms(lab, launcher=launcher)
         return run_arms(lab, run_local, lambda _state, body: body())
 
 

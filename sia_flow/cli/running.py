@@ -6,6 +6,7 @@ Invariant: no server starts and no model loads unless a step is missing.
 from __future__ import annotations
 
 import errno
+import importlib
 import logging
 import os
 import queue
@@ -33,6 +34,7 @@ from sia_flow.report.published import caveats, published_for
 from sia_flow.spec.models import Experiment
 
 if TYPE_CHECKING:
+    from sia_flow.spread.launcher import Launcher
     from sia_flow.track.server import PrefectServer
 
 
@@ -114,26 +116,52 @@ def _begin(server: PrefectServer) -> None:
 
 
 def _run(request: Request, console: Console, server: PrefectServer | None, *, as_json: bool) -> None:
-    tracking = open_tracking(request)
     with ExitStack() as stack:
+        # Imports take seconds, here and where workers begin: they are done while the server starts.
+        named = server is None or _name(server)
+        launcher = _launcher(request, stack, prefect=server is not None) if named else None
+        tracking = open_tracking(request)
         stack.callback(tracking.close, request)
+        if server is not None and named:
+            importlib.import_module("flows.experiment")
         stack.enter_context(tracking.noted())
         shown: Watcher = JsonLines(Console()) if as_json else stack.enter_context(Terminal(console))
         watcher = Several(shown, *tracking.watchers)
         stop = stack.enter_context(polite_stop(console))
         if server is not None:
-            run_with_prefect(request, server, watcher, stop)
+            run_with_prefect(request, server, watcher, stop, launcher)
         if finished(request) is None:
             from flows.local import run_experiment
 
-            run_experiment(request.experiment, request.project.root, watcher, stop)
+            run_experiment(request.experiment, request.project.root, watcher, stop, launcher)
     if tracking.safe.dirty:
         console.print(f"warning: MLflow misses part of this run: {tracking.safe.reason}", markup=False)
 
 
-def run_with_prefect(request: Request, server: PrefectServer, watcher: Watcher, stop: Stop) -> None:
-    """Run the experiment's flow. A server that does not start, or goes away, costs a warning: the steps run here."""
+def _name(server: PrefectServer) -> bool:
+    """Tell Prefect in this process and its workers of the server; false where its URL is not known yet.
+
+    It has to be before Prefect is imported, which reads the environment once.
+    """
     os.environ.update({"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", **server.variables()})
+    return "PREFECT_API_URL" in os.environ
+
+
+def _launcher(request: Request, stack: ExitStack, *, prefect: bool) -> Launcher | None:
+    """Open what starts workers, if workers are asked for."""
+    from flows.spread import opened_ahead
+
+    launcher = opened_ahead(request.experiment, request.project.root, prefect=prefect)
+    if launcher is not None:
+        stack.callback(launcher.close)
+    return launcher
+
+
+def run_with_prefect(
+    request: Request, server: PrefectServer, watcher: Watcher, stop: Stop, launcher: Launcher | None = None
+) -> None:
+    """Run the experiment's flow. A server that does not start, or goes away, costs a warning: the steps run here."""
+    _name(server)
     try:
         os.environ["PREFECT_API_URL"] = server.reach()
     except (InfrastructureError, OSError) as error:
@@ -145,7 +173,7 @@ def run_with_prefect(request: Request, server: PrefectServer, watcher: Watcher, 
 
     from flows.experiment import SESSION, Session, experiment
 
-    session = Session(watcher, stop)
+    session = Session(watcher, stop, launcher)
     SESSION.set(session)
     try:
         with _no_patience_with_the_dead(server):

@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 _SCRATCH = "64000000"
 _BWRAP_PLACES = ("/usr/bin/bwrap", "/bin/bwrap", "/usr/local/bin/bwrap")
 _START = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from inside import zygote; sys.path.pop(0); "
+    "import sys; sys.path.insert(0, sys.argv[1]); from inside import forks, zygote; sys.path.pop(0); "
     "zygote.main(int(sys.argv[2]), may_nest=sys.argv[3] == '1')"
 )
 ENVIRONMENT = {

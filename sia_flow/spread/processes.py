@@ -52,13 +52,18 @@ class Processes:
         self._said = b""
         self._nursery: subprocess.Popen[bytes] | None = None
 
-    def launch(self, ticket: Ticket) -> None:
-        """Fork a worker."""
+    def begin(self) -> subprocess.Popen[bytes]:
+        """Start the nursery, if it is not there, so that its imports are done when the first worker is wanted."""
         if self._nursery is None:
             self._nursery = self._open()
-        assert self._nursery.stdin is not None
+        return self._nursery
+
+    def launch(self, ticket: Ticket) -> None:
+        """Fork a worker."""
+        nursery = self.begin()
+        assert nursery.stdin is not None
         with suppress(BrokenPipeError):
-            self._nursery.stdin.write(ticket.to_json().encode() + b"\n")
+            nursery.stdin.write(ticket.to_json().encode() + b"\n")
         self._names.add(ticket.name)
 
     def ended(self) -> list[Ended]:

@@ -24,7 +24,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import candidate, confine, landlock, linux, meter, seccomp, tree
+from . import candidate, confine, heap, landlock, linux, meter, seccomp, tree
 from .packages import PackageFinder
 from .wire import Wire
 
@@ -38,6 +38,7 @@ _UNCHARGED = 2
 def main(control: int, *, may_nest: bool) -> None:
     """Set up, tell the host that the session is warm, then fork jobs until the host hangs up."""
     channel = socket.socket(fileno=control)
+    heap.begin()
     try:
         image, memory = _receive_image(channel)
         nested = may_nest and _nest()
@@ -48,6 +49,7 @@ def main(control: int, *, may_nest: bool) -> None:
         sys.exit(1)
     gc.collect()
     gc.freeze()
+    heap.settle()
     zygote = Zygote(channel, ground, arrays)
     hello = {"ready": True, "nested": nested, "scoped": ground.signal_scope, "resident": zygote.resident}
     channel.send(json.dumps(hello).encode())
