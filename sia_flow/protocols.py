@@ -120,7 +120,8 @@ class Job:
     """One untrusted piece of code to run.
 
     With `returns` set, `entry(*arrays, *arguments)` must give an array of that form. Without, the job is a
-    scaffold: `entry(job)` gets an object with `instance`, `seed`, `generate` and `tools`, and returns a string.
+    scaffold: `entry(job)` gets an object with `instance`, `seed`, `generate`, `fetch` and `tools`, and returns a
+    string.
     """
 
     source: str
@@ -141,7 +142,7 @@ class Call:
     job: int
     """Index of the job in the batch."""
     method: str
-    """`generate`, or `tool:NAME`."""
+    """`generate`, `fetch`, or `tool:NAME`."""
     params: Mapping[str, Any]
     """Keyword arguments, as strictly parsed JSON: hostile."""
 

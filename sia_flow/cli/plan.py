@@ -25,17 +25,23 @@ def command(
     """Show what `apply` would do: arms, seeds, cached steps, forecast. Exit code 2 when there is work, 0 when not."""
     from sia_flow.cli.footprints import footprint_json, footprints, show_footprints
     from sia_flow.cli.workbench import open_experiments, plan_all
+    from sia_flow.loop.network import granted
+    from sia_flow.report.network import network_notice
 
     work = False
     for project, experiment in open_experiments(spec, overrides or []):
         plans = plan_all(project, experiment)
         work = work or any(plan.result is None for plan in plans)
         large = footprints(project, experiment, gpu) if gpu else []
+        urls = granted(experiment)
         if as_json:
             found = {"experiment": experiment.metadata.name, "arms": [plan_json(p) for p in plans]}
+            found |= {"network": list(urls)} if urls else {}
             typer.echo(json.dumps(found | ({"footprints": [footprint_json(f) for f in large]} if large else {})))
             continue
         _show(experiment.metadata.name, plans)
+        if urls:
+            typer.echo(network_notice(urls))
         if large:
             show_footprints(experiment.metadata.name, large)
     raise typer.Exit(2 if work else 0)

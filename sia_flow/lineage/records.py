@@ -49,6 +49,15 @@ class Isolation(Record):
     backend: str
     features: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    # Left out where nothing is granted, so that records from before it was there keep their bytes.
+    network: tuple[str, ...] = Field(default=(), exclude_if=lambda network: not network)
+    """Addresses that scaffolds could read through the host."""
+
+    @property
+    def words(self) -> str:
+        """The level and what scaffolds could read, for people."""
+        reads = f", scaffolds could read {', '.join(self.network)}" if self.network else ""
+        return f"level {self.level}, {self.backend}{reads}"
 
 
 class Turn(Record):
@@ -75,7 +84,7 @@ class Turn(Record):
 
 
 class ToolCall(Record):
-    """One call of a task's tool by the scaffold, answered by the host."""
+    """One call of a task's tool by the scaffold, or of a granted service (`fetch`), answered by the host."""
 
     name: str
     arguments: Mapping[str, Any]

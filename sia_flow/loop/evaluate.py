@@ -67,6 +67,8 @@ class Evaluation:
 def evaluate(lab: Lab, run: Runner, agent: Agent, sample: Sample, seed: int, label: str) -> Evaluation:
     """Run both steps and return what they found."""
     rollout = run(lab, prepare_rollout(lab, agent, sample, seed, label))
+    if lab.spec.sandbox.network:
+        lab.drop_work(rollout.key)
     verify = run(lab, prepare_verify(lab, rollout, sample, label))
     return Evaluation(rollout, verify, Score.model_validate(verify.result))
 
@@ -87,14 +89,14 @@ def prepare_rollout(lab: Lab, agent: Agent, sample: Sample, seed: int, label: st
         seed=seed,
     )
     total = sample.instances * sample.samples
-    return Prepared("rollout", label, step, lambda: _rollout(lab, agent, sample, seed, label), total)
+    return Prepared("rollout", label, step, lambda: _rollout(lab, agent, sample, step, label), total)
 
 
-def _rollout(lab: Lab, agent: Agent, sample: Sample, seed: int, label: str) -> StepOutput:
+def _rollout(lab: Lab, agent: Agent, sample: Sample, step: Step, label: str) -> StepOutput:
     instances = lab.instances(sample.split, sample.instances)
-    work = plan_work(instances, sample.samples, seed, "rollout", sample.stream)
+    work = plan_work(instances, sample.samples, step.seed, "rollout", sample.stream)
     scaffold = lab.store.objects.get_sources(agent.scaffold)
-    engine, policy = lab.engine(sample.split), lab.policy(agent.adapter)
+    engine, policy = lab.engine(sample.split, step.key), lab.policy(agent.adapter)
     trajectories: list[Trajectory] = []
     for start in range(0, len(work), BATCH):
         trajectories += engine.run(scaffold, policy, work[start : start + BATCH])

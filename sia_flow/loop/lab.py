@@ -19,12 +19,14 @@ from sia_flow.errors import InfrastructureError, SealedError
 from sia_flow.lineage.records import Isolation, Split, Verdict
 from sia_flow.lineage.store import Store
 from sia_flow.loop.events import Silent, Watcher
+from sia_flow.loop.network import granted, network_inputs
 from sia_flow.loop.pausing import Pause, unpaused
 from sia_flow.loop.same_base import refuse_changed_base, refuse_other_base
 from sia_flow.loop.serving import load_sampler, load_trainable, sampler_inputs
 from sia_flow.loop.stopping import Stop
 from sia_flow.protocols import Image, Instance, Limits, Sampler, Sandbox, Session, TaskTools, Verifier
 from sia_flow.rollout.engine import RolloutEngine
+from sia_flow.rollout.fetching import Fetching
 from sia_flow.spec.models import Experiment
 from sia_flow.verify.programs import ProgramScorer
 from sia_flow.verify.scorers import open_scorer
@@ -33,6 +35,7 @@ from sia_flow.verify.task import Task, load_task
 if TYPE_CHECKING:
     from sia_flow.loop.models import Models
     from sia_flow.policy.local import LocalPolicy
+    from sia_flow.rollout.network.client import Client
 
 
 class Lab:
@@ -105,8 +108,8 @@ class Lab:
 
     @property
     def isolation(self) -> Isolation:
-        """The level that candidates run under."""
-        return self.sandbox.isolation
+        """The level that candidates run under, and what scaffolds may read through the host."""
+        return self.sandbox.isolation.model_copy(update={"network": granted(self.experiment)})
 
     @property
     def limits(self) -> Limits:
@@ -159,16 +162,29 @@ class Lab:
         self._open.callback(session.close)
         return session
 
-    def engine(self, split: Split) -> RolloutEngine:
-        """Return the rollout engine of a split."""
+    def engine(self, split: Split, step: str | None = None) -> RolloutEngine:
+        """Return the rollout engine of a split, for the step of a key: what its scaffolds read is kept under it."""
         scorer = self.sealed_scorer if split == "sealed" else self.scorer
 
         def score_visible(items: Sequence[tuple[Instance, str | None]]) -> Sequence[Verdict]:
             return scorer.score([(self._visible(instance), program) for instance, program in items])
 
-        return RolloutEngine(
-            self._scaffold_session, score_visible, self.limits, self.spec.policy.max_tokens, self._tools
-        )
+        max_tokens, fetching = self.spec.policy.max_tokens, self._fetching(step)
+        return RolloutEngine(self._scaffold_session, score_visible, self.limits, max_tokens, self._tools, fetching)
+
+    def _fetching(self, step: str | None) -> Fetching | None:
+        """Return what reads granted services for scaffolds; None where nothing is granted."""
+        if not self.spec.sandbox.network:
+            return None
+        from sia_flow.rollout.network.answers import Answers
+
+        return Fetching(self._client, Answers(self._work_path(step) / "fetched" if step else None))
+
+    @functools.cached_property
+    def _client(self) -> Client:
+        from sia_flow.rollout.network.client import Client
+
+        return Client([entry.grant for entry in self.spec.sandbox.network], self.watcher.warning)
 
     @functools.cached_property
     def _tools(self) -> TaskTools | None:
@@ -242,6 +258,7 @@ class Lab:
             "verifier": self.verifier.digest,
             "base": self.base_digest,
             **sampler_inputs(self),
+            **network_inputs(self.experiment),
         }
 
     @functools.cached_property

@@ -23,6 +23,7 @@ from sia_flow.loop.arm import ArmState
 from sia_flow.loop.bench import StateBench, TrainBench
 from sia_flow.loop.books import EVIDENCE, TURNS, kind_of, role_of
 from sia_flow.loop.lab import Lab
+from sia_flow.loop.network import granted
 from sia_flow.providers.choice import Standing, chances, drawn
 from sia_flow.providers.journal import Account
 from sia_flow.providers.metering import MeteredTalker
@@ -58,7 +59,7 @@ def language_synth(lab: Lab, seed: int) -> tuple[dict[str, str], StepOutput]:
     """Return the first scaffold by a model, and what its step keeps; the reference where the model has none to give."""
     seat = seat_of(lab, Account(None, seed, "meta"), ())
     bench = TrainBench(lab, None, seed, f"seed {seed} gen 0 smoke")
-    agent = LanguageMetaAgent(seat.talker, bench, train_fields(lab), seat.turns)
+    agent = LanguageMetaAgent(seat.talker, bench, train_fields(lab), seat.turns, granted(lab.experiment))
     result = {"model": seat.talker.model, "failure": ""}
     with _accounted(seat):
         try:
@@ -76,7 +77,8 @@ def language_feedback(lab: Lab, state: ArmState, evidence: Evidence, rows: Seque
     seat = seat_of(lab, Account(state.arm.name, state.seed, "feedback"), state.history)
     bench = StateBench(lab, state, rows)
     words = seat.section.evidence or EVIDENCE
-    agent = LanguageFeedbackAgent(seat.talker, bench, lab.task.description(), words, seat.turns)
+    services = granted(lab.experiment)
+    agent = LanguageFeedbackAgent(seat.talker, bench, lab.task.description(), words, seat.turns, services)
     with _accounted(seat):
         decision = agent.decide(evidence)
     if agent.failure is not None:

@@ -77,7 +77,7 @@ def _train(lab: Lab, agent: Agent, plan: WeightPlan, place: Place, key: str, ear
     work = lab.work_dir(key)
     seed = derive_seed(place.seed, "train-LoRA", key)
     policy = lab.trainable_policy(agent.adapter, seed)
-    collector = _Collector(lab, agent, follow(lab, policy), work, seed)
+    collector = _Collector(lab, agent, follow(lab, policy), key, seed)
     if lab.spec.reuse.type != "none":
         collector.reuse(earlier, place.label)
     config = PullConfig(
@@ -112,11 +112,12 @@ def _train(lab: Lab, agent: Agent, plan: WeightPlan, place: Place, key: str, ear
 class _Collector:
     """Rolls the frozen scaffold out on the policy as it is now, and verifies."""
 
-    def __init__(self, lab: Lab, agent: Agent, policy: Sampler, work: Path, seed: int) -> None:
+    def __init__(self, lab: Lab, agent: Agent, policy: Sampler, step: str, seed: int) -> None:
         self.lab = lab
         self.seed = seed
         self.policy = policy
-        self.work = work
+        self.step = step
+        self.work = lab.work_dir(step)
         self.scaffold: Mapping[str, str] = lab.store.objects.get_sources(agent.scaffold)
         training = lab.spec.training
         self.pool = lab.instances("train", training.pool or training.instances)
@@ -145,7 +146,7 @@ class _Collector:
         instances = turn(self.pool, self.lab.spec.training.instances, iteration, self.seed)
         starts = self.starts.plan(iteration, [instance.id for instance in instances]) if self.starts else {}
         work = plan_work(instances, self.lab.spec.training.samples, seed, starts=starts)
-        trajectories = self.lab.engine("train").run(self.scaffold, self.policy, work)
+        trajectories = self.lab.engine("train", self.step).run(self.scaffold, self.policy, work)
         by_id = {instance.id: instance for instance in instances}
         verdicts = self.lab.scorer.score([(by_id[t.instance], t.answer) for t in trajectories])
         self._note(iteration, trajectories, verdicts, starts)

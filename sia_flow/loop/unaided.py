@@ -18,6 +18,7 @@ from sia_flow.loop.books import admit_models, role_of
 from sia_flow.loop.evaluate import Agent, Sample, evaluate
 from sia_flow.loop.lab import Lab
 from sia_flow.loop.language import seat_of, train_fields
+from sia_flow.loop.network import granted
 from sia_flow.loop.prepared import Prepared, run_local
 from sia_flow.loop.stopping import spent
 from sia_flow.providers.journal import Account
@@ -79,7 +80,7 @@ def prepare_unaided(lab: Lab, state: ArmState) -> Prepared:
 def _work(lab: Lab, state: ArmState) -> StepOutput:
     seat = seat_of(lab, Account(state.arm.name, state.seed, ROLE), state.history)
     bench, kind = UnaidedBench(lab, state), lab.task.manifest.answer.type
-    agent = UnaidedAgent(seat.talker, bench, lab.task.description(), kind, seat.turns)
+    agent = UnaidedAgent(seat.talker, bench, lab.task.description(), kind, seat.turns, granted(lab.experiment))
     example = {f"reference/{name}": text for name, text in lab.task.reference().items()} if kind == "text" else {}
     answer = agent.solve(train_fields(lab), example)
     if agent.failure:

@@ -99,5 +99,5 @@ def _loading(generation: Generation) -> str:
 def _digests(head: Head, generation: Generation) -> Mapping[str, Any]:
     own = {"generation": generation.id, "scaffold": generation.scaffold, "adapter": generation.adapter or "none"}
     inputs = dict(head.inputs) or {name: getattr(generation, name) for name in ("base", "data", "verifier")}
-    isolation = f"level {generation.isolation.level}, {generation.isolation.backend}"
+    isolation = generation.isolation.words
     return {**own, **inputs, **dict(head.versions), "isolation while training": isolation}

@@ -141,7 +141,7 @@ def _lineage(generation: Generation) -> str:
         ("base", generation.base[:16]),
         ("data", generation.data[:16]),
         ("verifier", generation.verifier[:16]),
-        ("isolation", f"level {isolation.level}, {isolation.backend}"),
+        ("isolation", isolation.words),
         (
             "spend",
             ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in spend if value) or "none",

@@ -60,6 +60,11 @@ class Job:
         start = prompt["input_ids"].shape[1]
         return [self._tokenizer.decode(row[start:], skip_special_tokens=True) for row in out]
 
+    def fetch(self, url: str, headers: dict[str, str] | None = None) -> dict[str, object]:
+        """Refuse: what sia-flow read for the scaffold was checked, bounded and logged by its host."""
+        del headers
+        raise RuntimeError(f"fetch: nothing is read outside sia-flow, {url[:200]!a} neither")
+
 
 def main() -> None:
     """Run the agent on one instance and print its answer."""

@@ -13,6 +13,8 @@ from typing import Any
 from sia_flow.canonical import derive_seed
 from sia_flow.lineage.records import ToolCall, Turn, Verdict
 from sia_flow.protocols import Call, Completion, Instance, RequestError, Sampler, SampleRequest, TaskTools
+from sia_flow.rollout.fetching import Asked, Fetching, NotGranted, logged, told
+from sia_flow.rollout.network.answers import Answer
 from sia_flow.rollout.requests import RefusedRequest, parse_generate, parse_program
 
 START = "start"
@@ -47,6 +49,8 @@ class Log:
     turns: list[Turn] = field(default_factory=list)
     tools: list[ToolCall] = field(default_factory=list)
     calls: int = 0
+    fetches: int = 0
+    """Of `tools`, those that are calls of services."""
 
 
 class Host:
@@ -59,12 +63,14 @@ class Host:
         score_visible: ScoreVisible,
         max_tokens: int,
         tools: TaskTools | None = None,
+        fetching: Fetching | None = None,
     ) -> None:
         self.work = work
         self.sampler = sampler
         self.score_visible = score_visible
         self.max_tokens = max_tokens
         self.tools = tools
+        self.fetching = fetching
         self.logs = [Log() for _ in work]
         self._version = sampler.version
         self._lock = threading.Lock()
@@ -75,13 +81,17 @@ class Host:
         answers: dict[int, Any] = {}
         asked: dict[int, SampleRequest] = {}
         programs: dict[int, str] = {}
+        pages: dict[int, Asked] = {}
         for number, call in enumerate(calls):
             try:
-                if not self._sort(number, call, asked, programs):
+                if call.method == "fetch":
+                    pages[number] = self._wanted(call)
+                elif not self._sort(number, call, asked, programs):
                     with self._lock:
                         answers[number] = self._tool(call)
             except RefusedRequest as error:
                 answers[number] = error
+        answers |= self._fetch(calls, pages)
         answers |= self._generate(calls, asked)
         answers |= self._score(calls, programs)
         return [answers[number] for number in range(len(calls))]
@@ -92,7 +102,7 @@ class Host:
         if call.method == "generate":
             asked[number] = self._request(call, log)
             return True
-        if call.method.startswith("tool:") and len(log.tools) >= MAX_TOOL_CALLS:
+        if call.method.startswith("tool:") and len(log.tools) - log.fetches >= MAX_TOOL_CALLS:
             raise RefusedRequest(f"{call.method[5:]}: more than {MAX_TOOL_CALLS} calls in one rollout")
         if call.method == "tool:score_visible":
             programs[number] = parse_program(call.params)
@@ -113,6 +123,31 @@ class Host:
         arguments = dict(call.params)
         log.tools.append(ToolCall(name=name, arguments=arguments, result=result, after_turn=len(log.turns)))
         return result
+
+    def _wanted(self, call: Call) -> Asked:
+        """Return a page that may be read; a request that no grant covers is on record, too."""
+        if self.fetching is None:
+            raise RefusedRequest("fetch: nothing is granted; the user may name services under spec.sandbox.network")
+        item, log = self.work[call.job], self.logs[call.job]
+        try:
+            return self.fetching.ask(call.params, [item.instance.id, item.sample, item.seed], log.fetches)
+        except NotGranted as error:
+            self._fetched(call, Answer(refused=str(error)))
+            raise
+
+    def _fetched(self, call: Call, answer: Answer) -> None:
+        log = self.logs[call.job]
+        log.fetches += 1
+        log.tools.append(logged(call.params, answer, len(log.turns)))
+
+    def _fetch(self, calls: Sequence[Call], pages: dict[int, Asked]) -> dict[int, Any]:
+        if self.fetching is None or not pages:
+            return {}
+        answers = {}
+        for (number, _), answer in zip(pages.items(), self.fetching.answer(pages.values()), strict=True):
+            self._fetched(calls[number], answer)
+            answers[number] = told(answer)
+        return answers
 
     def _request(self, call: Call, log: Log) -> SampleRequest:
         asked = parse_generate(call.params)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 MAX_COMPLETIONS = 64
 MAX_TOKENS = 1 << 16
@@ -93,8 +93,25 @@ def parse_generate(params: Mapping[str, Any]) -> GenerateRequest:
     try:
         return GenerateRequest.model_validate(dict(params), strict=False)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
-        raise RefusedRequest(f"generate: {faults}") from error
+        raise RefusedRequest(f"generate: {_faults(error)}") from error
+
+
+class FetchRequest(_Strict):
+    """Arguments of `job.fetch`."""
+
+    url: Annotated[str, Field(min_length=1, max_length=4096)]
+    headers: dict[
+        Annotated[Literal["accept", "accept-language", "range"], BeforeValidator(lambda name: str(name).lower())],
+        Annotated[str, Field(pattern=r"^[ -~]{1,300}$")],
+    ] = {}
+
+
+def parse_fetch(params: Mapping[str, Any]) -> FetchRequest:
+    """Parse the arguments of `job.fetch`. Raises RefusedRequest that names each fault."""
+    try:
+        return FetchRequest.model_validate(dict(params))
+    except ValidationError as error:
+        raise RefusedRequest(f"fetch: {_faults(error)}") from error
 
 
 def parse_program(params: Mapping[str, Any]) -> str:
@@ -103,3 +120,7 @@ def parse_program(params: Mapping[str, Any]) -> str:
     if set(params) != {"program"} or not isinstance(program, str) or len(program) > 1 << 16:
         raise RefusedRequest("score_visible takes one argument, program: a text of at most 65536 characters")
     return program
+
+
+def _faults(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])

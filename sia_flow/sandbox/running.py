@@ -35,7 +35,7 @@ _ERROR_CAP = 500
 FLOOD = 16
 _CALLS = 1000
 _ROUNDS = 10
-_METHOD = re.compile(r"generate|tool:[A-Za-z_][A-Za-z0-9_]{0,63}")
+_METHOD = re.compile(r"generate|fetch|tool:[A-Za-z_][A-Za-z0-9_]{0,63}")
 REPORTED = ("SYNTAX", "EXCEPTION", "BAD_RESULT", "BAD_SHAPE", "MEMORY", "RESULT_TOO_BIG")
 _GRACE_SECONDS = 1.0
 

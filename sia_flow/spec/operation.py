@@ -6,9 +6,10 @@ import re
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, Strict, field_validator, model_validator
 
 from sia_flow.spec.base import Issue, Section, rule_error
+from sia_flow.spec.network import NetworkGrant, refuse_repeated
 from sia_flow.spec.suggest import did_you_mean
 from sia_flow.spec.units import Duration, Size
 
@@ -25,6 +26,13 @@ class SandboxSpec(Section):
     """Wall time of one candidate program, in seconds or with a unit."""
     memory: Size = 1 << 30
     """Memory of one candidate program, in bytes or with a unit."""
+    # Left out of the resolved spec where nothing is granted, so that records from before it was there keep their keys.
+    network: Annotated[tuple[NetworkGrant, ...], Strict(strict=False), Field(max_length=64)] = Field(
+        default=(), exclude_if=lambda grants: not grants, examples=["[api.example.org]"]
+    )
+    """Services that scaffolds may read through the host, on every split. Not set: none."""
+
+    _apart = field_validator("network")(refuse_repeated)
 
 
 class Track(Section):

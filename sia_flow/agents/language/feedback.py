@@ -34,7 +34,16 @@ RATES = (0.1, 10.0)
 class LanguageFeedbackAgent:
     """Decides by a model. `transcript` and `failure` tell of the last decision."""
 
-    def __init__(self, talker: Talker, bench: ArmBench, task: str, evidence: int = 24_000, turns: int = 24) -> None:
+    def __init__(
+        self,
+        talker: Talker,
+        bench: ArmBench,
+        task: str,
+        evidence: int = 24_000,
+        turns: int = 24,
+        services: Sequence[str] = (),
+    ) -> None:
+        """Decide nothing yet; `services` are the addresses that scaffolds may read."""
         self.transcript = b""
         self.failure: AgentFailedError | None = None
         self._talker = talker
@@ -42,6 +51,7 @@ class LanguageFeedbackAgent:
         self._task = task
         self._budget = evidence
         self._turns = turns
+        self._services = services
 
     def decide(self, evidence: Evidence) -> Decision:
         """Return the model's decision, or the builtin agent's where the model gives none that can be used.
@@ -51,7 +61,8 @@ class LanguageFeedbackAgent:
         self.failure = None
         rewards = statistics_of(evidence.trajectories, evidence.verdicts)
         brief = brief_of(evidence, rewards, self._bench, self._budget)
-        talk = Talk(self._talker, system_of(FEEDBACK, self._task), self._tools(evidence), Ruling, self._turns)
+        system = system_of(FEEDBACK, self._task, self._services)
+        talk = Talk(self._talker, system, self._tools(evidence), Ruling, self._turns)
         try:
             decision = self._decided(talk, evidence, rewards, brief)
         except AgentFailedError as error:

@@ -25,14 +25,21 @@ class LanguageMetaAgent:
     """Writes the first scaffold by a model. `notes` and `transcript` tell of the last one that it wrote."""
 
     def __init__(
-        self, talker: Talker, bench: SandboxBench, sample: Sequence[Mapping[str, Any]], turns: int = 24
+        self,
+        talker: Talker,
+        bench: SandboxBench,
+        sample: Sequence[Mapping[str, Any]],
+        turns: int = 24,
+        services: Sequence[str] = (),
     ) -> None:
+        """Write nothing yet; `services` are the addresses that scaffolds may read."""
         self.notes = ""
         self.transcript = b""
         self._talker = talker
         self._bench = bench
         self._sample = sample
         self._turns = turns
+        self._services = services
 
     def write(self, task_description: str, reference: Mapping[str, str], seed: int) -> dict[str, str]:
         """Return the files of a scaffold that runs.
@@ -42,7 +49,8 @@ class LanguageMetaAgent:
         del seed  # the talker's stream of answers hangs on it
         shown = {**reference, "data_sample.json": json.dumps(list(self._sample), indent=1, sort_keys=True)}
         tools = Toolbox([*file_tools(shown), *run_tools(reference, self._bench)])
-        talk = Talk(self._talker, system_of(META, task_description), tools, Package, self._turns)
+        system = system_of(META, task_description, self._services)
+        talk = Talk(self._talker, system, tools, Package, self._turns)
         try:
             return self._written(talk, reference, _opening(shown))
         finally:

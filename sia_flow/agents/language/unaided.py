@@ -73,7 +73,10 @@ class _Try(Arguments):
 class UnaidedAgent:
     """Works on a task by a model. `notes`, `failure` and `transcript` tell how it went."""
 
-    def __init__(self, talker: Talker, bench: AnswerBench, task: str, kind: Kind, turns: int) -> None:
+    def __init__(
+        self, talker: Talker, bench: AnswerBench, task: str, kind: Kind, turns: int, services: Sequence[str] = ()
+    ) -> None:
+        """Answer nothing yet; `services` are the addresses that a procedure may read."""
         self.notes = ""
         self.failure = ""
         self.transcript = b""
@@ -82,6 +85,7 @@ class UnaidedAgent:
         self._task = task
         self._kind: Kind = kind
         self._turns = turns
+        self._services = services
         self._best: tuple[float, str] | None = None
 
     def solve(self, sample: Sequence[Mapping[str, Any]], reference: Files) -> str:
@@ -91,7 +95,8 @@ class UnaidedAgent:
         """
         shown = {**reference, "data_sample.json": json.dumps(list(sample), indent=1, sort_keys=True)}
         tools = Toolbox([*file_tools({**shown, "task.md": self._task}), *self._tools()])
-        talk = Talk(self._talker, unaided_system(self._kind, self._task), tools, Solution, self._turns)
+        system = unaided_system(self._kind, self._task, self._services)
+        talk = Talk(self._talker, system, tools, Solution, self._turns)
         try:
             return self._answered(talk, _opening(shown))
         except AgentFailedError as error:

@@ -155,7 +155,7 @@ def _steps(trajectory: Trajectory, size: int) -> Iterator[Html]:
 def _digests(run: Run, generation: Generation) -> Html:
     spend = ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in generation.spend if value) or "nothing"
     own = {name: getattr(generation, name) or "none" for name in ("id", "parent", "scaffold", "adapter")}
-    isolation = f"level {generation.isolation.level}, {generation.isolation.backend}"
+    isolation = generation.isolation.words
     rows = {"name": f"{run.head.name}@{generation.index}", **own, "isolation": isolation, "spend": spend}
     listed = tag("dl", *(Html(tag("dt", name) + tag("dd", value, class_="digest")) for name, value in rows.items()))
     return tag("details", tag("summary", "What it is made of"), listed)

@@ -8,6 +8,7 @@ from itertools import combinations
 from statistics import fmean
 
 from sia_flow.report.comparison import compare
+from sia_flow.report.network import network_notice, network_of
 from sia_flow.report.page import curves
 from sia_flow.report.page.graph import lineage
 from sia_flow.report.page.markup import Content, Html, join, pre, table, tag, text
@@ -193,6 +194,8 @@ def header(source: Source) -> Html:
     if task:
         mode = f", mode {task['mode']}" if task.get("mode") else ""
         about.append(tag("p", f"Task {task['name']}{mode}; {len(source.runs)} runs."))
+    notice = network_notice(network_of(head.spec or {}))
+    about += [tag("p", notice, class_="verdict")] if notice else []
     places = ("verdict", "scores", "lineage", "gap", "decisions", "provenance")
     links = [tag("li", tag("a", place.capitalize(), href=f"#{place}")) for place in places]
     nav = tag("nav", tag("ul", *links), aria_label="Sections")

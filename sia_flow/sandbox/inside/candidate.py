@@ -102,7 +102,7 @@ class Reply(str):  # noqa: SLOT000 - it has an attribute
 
 
 class ScaffoldJob:
-    """What `solve(job)` gets: the instance, a seed, the policy and the task's tools."""
+    """What `solve(job)` gets: the instance, a seed, the policy, the task's tools, and the services that are granted."""
 
     def __init__(self, wire: Wire, instance: dict[str, Any], seed: int) -> None:
         self.instance = instance
@@ -124,6 +124,11 @@ class ScaffoldJob:
         found = self._wire.call("generate", {**params, "tools": tools} if tools else params)
         first, self._replies = self._replies, self._replies + len(found)
         return [Reply.of(said, first + place) for place, said in enumerate(found)]
+
+    def fetch(self, url: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Return what a granted service answers to a GET: `status`, `url`, `headers` and `text`."""
+        found: dict[str, Any] = self._wire.call("fetch", {"url": url, "headers": dict(headers or {})})
+        return found
 
 
 class Work(NamedTuple):
