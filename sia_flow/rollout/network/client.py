@@ -28,9 +28,9 @@ SECONDS = 20.0
 """For one call of a scaffold, with all redirects and all tries."""
 REDIRECTS = 5
 TRIES = 3
+PAUSE = 0.5
 SHOWN = ("content-type", "content-language", "content-range", "etag", "last-modified", "link", "retry-after")
 """Headers of an answer that a scaffold sees."""
-_PAUSE = 0.2
 _MOVED = frozenset({301, 302, 303, 307, 308})
 _BUSY = frozenset({408, 425, 429})
 
@@ -53,13 +53,18 @@ class Client:
         resolve: Resolve = resolve_here,
         tls: ssl.SSLContext | None = None,
         seconds: float = SECONDS,
+        pause: float = PAUSE,
     ) -> None:
-        """Open nothing yet; `warn` is told once of each service that fails."""
+        """Open nothing yet; `warn` is told once of each service that fails.
+
+        A call takes `seconds` at most; between its tries it waits for `pause` seconds, then for twice as long.
+        """
         self.grants = tuple(grants)
         self._warn = warn
         self._resolve = resolve
         self._given = tls
         self._seconds = seconds
+        self._pause = pause
         self._free = threading.BoundedSemaphore(AT_ONCE)
         self._lock = threading.Lock()
         self._told: set[str] = set()
@@ -84,12 +89,12 @@ class Client:
                     return self._followed(url, headers, deadline)
                 except _FaultError as error:
                     fault = error
-                wait = max(fault.wait, _PAUSE * 2**attempt)
+                wait = max(fault.wait, self._pause * 2 ** (attempt - 1))
                 if attempt == TRIES or wait >= deadline.left:
                     break
                 time.sleep(wait)
         self._tell(url, fault)
-        raise RefusedRequest(f"{url.origin} gave no answer in {attempt} tries: {fault}")
+        raise RefusedRequest(f"{url.origin} gave no answer (tries: {attempt}): {fault}")
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
@@ -118,10 +123,11 @@ class Client:
         grant = self._grant_of(url)
         assert grant is not None, "admit lets nothing else through"
         try:
+            tls = self._tls if url.scheme == "https" else None
             gate = Gate(grant, self._resolve, deadline)
             # A pool of its own for each request: no connection is shared between rollouts.
             with (
-                httpcore.ConnectionPool(ssl_context=self._tls, network_backend=gate) as pool,
+                httpcore.ConnectionPool(ssl_context=tls, network_backend=gate) as pool,
                 pool.stream("GET", _plain(url), headers=_sent(url, headers)) as response,
             ):
                 return _answer(url, response)
@@ -155,13 +161,13 @@ def _answer(url: Url, response: httpcore.Response) -> Page | str:
     if response.status in _MOVED and "location" in found:
         return found["location"]
     if response.status >= 500 or response.status in _BUSY:
-        raise _FaultError(f"it answered {response.status}", _pause(found.get("retry-after", "")))
+        raise _FaultError(f"it answered {response.status}", _wait_of(found.get("retry-after", "")))
     text = read_text(read_body(response.iter_stream(), found), found.get("content-type", ""))
     shown = {name: _printable(found[name]) for name in SHOWN if name in found}
     return Page(status=response.status, url=str(url), headers=shown, text=text)
 
 
-def _pause(text: str) -> float:
+def _wait_of(text: str) -> float:
     """Return the seconds that a Retry-After asks for; 0 where it is none."""
     if text.isascii() and text.isdigit():
         return float(text[:6])
