@@ -28,7 +28,11 @@ _BOUNDS = {
     "maximum": "at most",
     "exclusiveMaximum": "less than",
 }
-_ARMS_EXAMPLE = "arms: [SIA-H, {name: mine, levers: [weights]}]"
+_LISTS = {
+    ("arms",): "arms: [SIA-H, {name: mine, levers: [weights]}]",
+    ("sandbox", "network"): "sandbox: {network: [api.example.org, {url: data.example.org, at: [10.1.2.0/24]}]}",
+}
+"""Examples of lists of sections, and of whatever is in them."""
 
 
 class FieldLine(NamedTuple):
@@ -151,8 +155,9 @@ def _example(parts: Path, schema: Schema) -> str:
     """Return a line of YAML that sets the key."""
     value = _value(schema)
     keys = parts[1:] if parts[0] == "spec" and len(parts) > 1 else parts
-    if keys[0] == "arms":
-        return _ARMS_EXAMPLE
+    for path, example in _LISTS.items():
+        if keys[: len(path)] == path:
+            return example
     for key in reversed(keys[1:]):
         value = f"{{{key}: {value}}}"
     return f"{keys[0]}: {value}"

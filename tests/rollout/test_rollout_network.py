@@ -257,7 +257,7 @@ def pair() -> Iterator[tuple[Web, Web, Client]]:
         yield own, other, Client([Grant(parse_url(f"{own.url}/docs"))], pause=0.0)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     head=st.sampled_from(HEADS), tail=st.lists(st.sampled_from(PIECES), max_size=6).map("".join), moved=st.booleans()
 )
