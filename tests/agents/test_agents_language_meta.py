@@ -9,6 +9,8 @@ import pytest
 
 from sia_flow.agents.language.faults import AgentFailedError
 from sia_flow.agents.language.meta import LanguageMetaAgent
+from sia_flow.agents.language.prompts import META as WORDS
+from sia_flow.agents.language.prompts import system_of, unaided_system
 from tests.agents.talks import PaperBench, Scripted, says
 from tests.agents.world import REFERENCE
 from tests.providers.claude import FIRST, META, change, package
@@ -57,3 +59,20 @@ def test_the_reason_why_not_is_kept_with_the_transcript() -> None:
     with pytest.raises(AgentFailedError, match="scripted refuses"):
         agent.write("# Denoise", REFERENCE, 0)
     assert b"# Denoise" in agent.transcript
+
+
+def test_services_stand_in_the_contract_only_where_they_are_granted() -> None:
+    said = {}
+    for services in ((), ("https://api.example.org/", "http://127.0.0.1:8000/docs")):
+        model = Scripted(says(package({"name": "as it is", "summary": "", "files": [], "patches": []})))
+        LanguageMetaAgent(model, PaperBench(), SAMPLE, 9, services).write("# Denoise", REFERENCE, 0)
+        said[services] = model.asked[0].system
+    (bare, granted) = said.values()
+    assert bare[:4] == system_of(WORDS, "# Denoise")
+    assert "job.fetch" not in "".join(bare)
+    assert [one == other for one, other in zip(bare, granted, strict=True)] == [True, False, True, True, True]
+    assert granted[1].startswith(bare[1])
+    assert "`job.fetch(url, headers=None)`" in granted[1]
+    assert "within https://api.example.org/, http://127.0.0.1:8000/docs." in granted[1]
+    assert unaided_system("text", "x", tuple(said)[1])[1] == granted[1]
+    assert unaided_system("program", "x", tuple(said)[1]) == unaided_system("program", "x")

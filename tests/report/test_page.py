@@ -232,3 +232,15 @@ def test_in_a_browser_by_keyboard_and_on_paper(page: Path, tmp_path: Path) -> No
         assert browser.ask("document.querySelectorAll('details.generation[open]').length") == 6
         assert browser.complaints() == []
         assert set(browser.requests()) == {page.as_uri()}
+
+
+def test_what_scaffolds_could_read_stands_at_the_top(store: Store, page: Path, tmp_path: Path) -> None:
+    for head in heads(store, "denoise"):
+        spec = dict(head.spec or {})
+        spec["spec"] = {**spec["spec"], "sandbox": {"network": [{"url": "https://api.example.org/"}]}}
+        write_head(store, head.model_copy(update={"spec": spec}))
+    source = write_page(store, heads(store, "denoise"), tmp_path / "read.html").read_text()
+    top = source.partition("<nav")[0]
+    assert "Scaffolds may read https://api.example.org/ through the host, on every split" in top
+    assert "answers of the sealed split included" in top
+    assert "through the host" not in page.read_text()
