@@ -5,17 +5,14 @@ Invariant: a mount is there only because `exposure` lists it; Landlock's rules a
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sia_flow.protocols import Image
-from sia_flow.sandbox import exposure, packages
+from sia_flow.sandbox import exposure, packages, podman
 
 HERE = Path(__file__).parent
-_SCRATCH = "64000000"
 _BWRAP_PLACES = ("/usr/bin/bwrap", "/bin/bwrap", "/usr/local/bin/bwrap")
 _START = (
     "import sys; sys.path.insert(0, sys.argv[1]); from inside import forks, zygote; sys.path.pop(0); "
@@ -48,10 +45,16 @@ class Backend:
 
 
 CHARGED = "cgroup v2 limits"
-"""What bubblewrap has where a cgroup was delegated: the kernel charges a job's whole tree."""
+"""What bubblewrap and podman have where a cgroup was delegated: the kernel charges a job's whole tree."""
 CHARGED_LEVEL = 3
 BUBBLEWRAP = Backend(
     "bubblewrap",
+    2,
+    ("namespaces", "allow-list mounts", "seccomp", "rlimits", "empty environment", "no network"),
+    (CHARGED,),
+)
+PODMAN = Backend(
+    "podman",
     2,
     ("namespaces", "allow-list mounts", "seccomp", "rlimits", "empty environment", "no network"),
     (CHARGED,),
@@ -62,34 +65,25 @@ LANDLOCK = Backend(
     ("landlock", "seccomp", "rlimits", "process-tree kill", "empty environment", "no sockets"),
     ("namespaces: file names, sizes and process ids of the host can be seen", CHARGED),
 )
-KNOWN = (BUBBLEWRAP, LANDLOCK)
-"""The strongest one first."""
+CHARGEABLE = (BUBBLEWRAP, PODMAN)
+"""Those whose jobs move to cgroups of their own where one was delegated."""
+KNOWN = (BUBBLEWRAP, PODMAN, LANDLOCK)
+"""The strongest one first, the faster one before its equal."""
 
 
 def bwrap() -> str | None:
     """Return the path of a bubblewrap that only root can have put there; PATH is not searched."""
-    for place in _BWRAP_PLACES:
-        path = Path(place)
-        if path.is_file() and os.access(path, os.X_OK):
-            found = path.stat()
-            if found.st_uid == 0 and not found.st_mode & stat.S_IWOTH:
-                return place
-    return None
+    return podman.trusted(_BWRAP_PLACES)
+
+
+def _python() -> list[str]:
+    # -s -P -S and not -I: the environment is ours, and the hash seed must be heard. Without `site` the path
+    # holds the standard library alone.
+    return [exposure.interpreter().program, "-s", "-S", "-P", "-B"]
 
 
 def _zygote(folder: str, control: int, *, nested: bool) -> list[str]:
-    # -s -P -S and not -I: the environment is ours, and the hash seed must be heard. Without `site` the path
-    # holds the standard library alone.
-    flags = ["-s", "-S", "-P", "-B"]
-    return [
-        exposure.interpreter().program,
-        *flags,
-        "-c",
-        _START,
-        folder,
-        str(control),
-        "1" if nested else "0",
-    ]
+    return [*_python(), "-c", _START, folder, str(control), "1" if nested else "0"]
 
 
 def _mounts(items: Sequence[packages.Item]) -> list[str]:
@@ -104,7 +98,7 @@ def _mounts(items: Sequence[packages.Item]) -> list[str]:
         argv += ["--ro-bind-try", path, path]
     argv += ["--proc", "/proc", "--dev", "/dev"]
     for folder in ("/tmp", "/dev/shm"):  # noqa: S108 - mount points; before binds that may lie below them
-        argv += ["--size", _SCRATCH, "--tmpfs", folder]
+        argv += ["--size", podman.SCRATCH, "--tmpfs", folder]
     for path in shown.own:
         argv += ["--ro-bind", f"@{path}", path]
     for hole in shown.holes:
@@ -129,8 +123,9 @@ def _bwrap_argv(program: str, control: int, items: Sequence[packages.Item]) -> l
 def view(backend: Backend, image: Image) -> dict[str, object]:
     """Return the paths that the zygote is told: where modules are, and what jobs may read or list."""
     items = packages.items(image.preload)
-    site = exposure.SITE if backend is BUBBLEWRAP else None
-    readable, listable = exposure.readable(image) if backend is LANDLOCK else ([], [])
+    site = None if backend is LANDLOCK else exposure.SITE
+    # Under podman for a host that denies user namespaces within a container: its jobs get a Landlock domain instead.
+    readable, listable = ([], []) if backend is BUBBLEWRAP else exposure.readable(image, site)
     return {
         "imports": exposure.imports(items, site),
         "metadata": exposure.metadata(items, site),
@@ -140,18 +135,26 @@ def view(backend: Backend, image: Image) -> dict[str, object]:
 
 
 def plan(backend: Backend, control: int, image: Image) -> dict[str, object]:
-    """Return what a keeper must know to start a zygote on descriptor `control`."""
+    """Return what a keeper must know to start a zygote on descriptor `control`.
+
+    Raises InfrastructureError for a path that the backend cannot show.
+    """
     items = packages.items(image.preload)
-    exposed = [*exposure.interpreter().own, *(item.path for item in items), str(HERE / "inside")]
+    inside = str(HERE / "inside")
+    argv: list[str] = []
+    order: dict[str, object] | None = None
     program = bwrap()
-    if backend is BUBBLEWRAP and program:
+    if backend is PODMAN:
+        order = podman.order(items, inside, ENVIRONMENT, _python())
+    elif backend is BUBBLEWRAP and program:
         argv = _bwrap_argv(program, control, items)
     else:
         argv = _zygote(str(HERE), control, nested=False)
     return {
         "argv": argv,
-        "expose": exposed,
-        "stage": backend is BUBBLEWRAP,
+        "podman": order,
+        "expose": [*exposure.interpreter().own, *(item.path for item in items), inside],
+        "stage": backend is not LANDLOCK,
         # bubblewrap is PID 1 in there and shows its own first environment, so it gets none.
         "environment": {} if backend is BUBBLEWRAP else ENVIRONMENT,
         "pass": [control],

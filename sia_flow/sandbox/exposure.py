@@ -61,14 +61,17 @@ def interpreter() -> Interpreter:
     )
 
 
-def readable(image: Image) -> tuple[list[str], list[str]]:
-    """Return, for Landlock, what a job may read and which folders it may only list."""
+def readable(image: Image, site: str | None = None) -> tuple[list[str], list[str]]:
+    """Return, for Landlock, what a job may read and which folders it may only list.
+
+    Packages lie below `site`, or each in a folder of its own.
+    """
     shown = interpreter()
     split = [path for path in (*shown.own, *shown.system) if any(_below(hole, [path]) for hole in shown.holes)]
     paths = [part for path in (*shown.own, *shown.system) for part in _around(path, shown.holes)]
     items = packages.items(image.preload)
-    paths += [*CONFIGURATION, *(item.path for item in items)]
-    return paths, [*split, *_namespaces(items)]
+    paths += [*CONFIGURATION, *(f"{site}/{item.name}" if site else item.path for item in items)]
+    return paths, [*split, *_namespaces(items, site)]
 
 
 def imports(items: Sequence[Item], site: str | None) -> dict[str, list[str]]:
@@ -87,9 +90,9 @@ def metadata(items: Sequence[Item], site: str | None) -> list[str]:
     return [os.path.join(site or one.site, one.name) for one in items if one.name.endswith(".dist-info")]  # noqa: PTH118
 
 
-def _namespaces(items: Sequence[Item]) -> list[str]:
+def _namespaces(items: Sequence[Item], site: str | None) -> list[str]:
     """Return the folders between a site folder and its items, which an import has to list."""
-    found = [str(Path(item.site, parent)) for item in items for parent in Path(item.name).parents[:-1]]
+    found = [str(Path(site or item.site, parent)) for item in items for parent in Path(item.name).parents[:-1]]
     return list(dict.fromkeys(path for path in found if not path.endswith("__pycache__")))
 
 

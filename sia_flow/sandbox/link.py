@@ -22,7 +22,7 @@ from sia_flow.apart import start_apart
 from sia_flow.errors import InfrastructureError
 from sia_flow.protocols import Image, Limits
 from sia_flow.sandbox import cgroups, packing
-from sia_flow.sandbox.backends import BUBBLEWRAP, HERE, Backend, plan, view
+from sia_flow.sandbox.backends import CHARGEABLE, HERE, Backend, plan, view
 from sia_flow.sandbox.inside import confine
 from sia_flow.sandbox.strict_json import HostileJsonError, parse
 
@@ -68,7 +68,7 @@ class Link:
     def __init__(self, backend: Backend, image: Image) -> None:
         self._errors = os.memfd_create("errors", os.MFD_CLOEXEC)
         self._ended: list[Exit] = []
-        base = cgroups.delegated() if backend is BUBBLEWRAP else None
+        base = cgroups.delegated() if backend in CHARGEABLE else None
         self.cgroups = cgroups.Pool(base) if base else None
         """Where the kernel charges each job; none where no cgroup was delegated."""
         self.control, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -14,7 +14,7 @@ from pathlib import Path
 from sia_flow.errors import InfrastructureError, IsolationError
 from sia_flow.lineage.records import Isolation
 from sia_flow.protocols import Image
-from sia_flow.sandbox import attacks, backends, cgroups
+from sia_flow.sandbox import attacks, backends, cgroups, podman
 from sia_flow.sandbox.inside import landlock
 from sia_flow.sandbox.session import WarmSession
 
@@ -115,7 +115,7 @@ def examine(name: str, state_dir: Path | None = None) -> Finding:
 
 def _reachable(backend: backends.Backend) -> int:
     """Return the level that a backend has here if it holds."""
-    charged = backend is backends.BUBBLEWRAP and cgroups.delegated() is not None
+    charged = backend in backends.CHARGEABLE and cgroups.delegated() is not None
     return backends.CHARGED_LEVEL if charged else backend.level
 
 
@@ -123,13 +123,16 @@ def _absent(backend: backends.Backend) -> Finding | None:
     """Return a finding when the backend is not there at all."""
     if backend is backends.BUBBLEWRAP and backends.bwrap() is None:
         return Finding(backend, None, "bubblewrap is not installed", _INSTALL)
+    lacking = podman.absent() if backend is backends.PODMAN else None
+    if lacking is not None:
+        return Finding(backend, None, lacking, podman.INSTALL)
     if backend is backends.LANDLOCK and landlock.abi() == 0:
         return Finding(backend, None, "the kernel has no Landlock", _KERNEL)
     return None
 
 
 def _remedy(backend: backends.Backend) -> str:
-    if backend is backends.LANDLOCK:
-        return _KERNEL
+    if backend is not backends.BUBBLEWRAP:
+        return podman.REMEDY if backend is backends.PODMAN else _KERNEL
     restricted = any(Path(name).is_file() and Path(name).read_text().strip() == "1" for name in _RESTRICTIONS)
     return _APPARMOR if restricted else f"{_APPARMOR}; or allow a lower level (spec.sandbox.minimum_level: 1)"

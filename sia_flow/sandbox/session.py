@@ -138,10 +138,11 @@ def describe(backend: Backend, link: Link) -> Isolation:
         level = backends.CHARGED_LEVEL
         features.append(backends.CHARGED)
         missing.remove(backends.CHARGED)
+    own = "namespaces of its own for each job"
     if link.nested:
-        features.append("namespaces of its own for each job")
-    elif link.scoped:
-        features.append("landlock domain of its own for each job")
+        features.append(own)
     else:
-        missing.append("signal scoping (Landlock ABI 6); jobs may signal nobody but themselves")
+        missing += [own] if backend is not backends.LANDLOCK else []
+        features += ["landlock domain of its own for each job"] if link.scoped else []
+        missing += [] if link.scoped else ["signal scoping (Landlock ABI 6); jobs may signal nobody but themselves"]
     return Isolation(level=level, backend=backend.name, features=tuple(features), missing=tuple(missing))

@@ -16,15 +16,30 @@ import signal
 import stat
 import struct
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from . import linux, tree
+from . import container, linux, tree
 
 _STAGE = "/tmp"  # noqa: S108 - covered by a tmpfs of this process's own mount namespace
 _FIRST_USER = 0x70000000
 _NARROW_USER = 60000
 _REMOVE_SECONDS = 5.0
+_STAGE_SIZE = "16m"
+
+
+class Held(NamedTuple):
+    """A sandbox that runs."""
+
+    pid: int
+    """Its process that the host is told of."""
+    watched: tuple[int, ...]
+    """Descriptors of processes; the first end of one is the sandbox's."""
+    inner: int | None
+    """Descriptor of the first process of its namespace, where it has one."""
+    home: container.Home | None = None
+    """Podman's records."""
 
 
 def main() -> None:
@@ -36,15 +51,15 @@ def main() -> None:
     os.umask(0o022)
     plan = _read_plan()
     try:
-        child, inner = _start(plan)
+        held = _start_container(plan) if plan["podman"] else _start(plan)
     except (OSError, ValueError) as error:
         _report({"error": str(error)})
         return
     for handle in plan["pass"]:
         os.close(handle)
-    _report({"pid": child})
-    _wait(child, plan["host"])
-    _end(child, inner)
+    _report({"pid": held.pid})
+    _wait(held, plan["host"])
+    _end(held)
     if plan["cgroup"]:
         _remove(plan["cgroup"])
 
@@ -62,17 +77,36 @@ def _report(message: dict[str, Any]) -> None:
     os.write(1, json.dumps(message).encode() + b"\n")
 
 
-def _start(plan: dict[str, Any]) -> tuple[int, int | None]:
-    """Return the sandbox's process and, from bubblewrap, a descriptor of the namespace's first one."""
+def _places(plan: Mapping[str, Any]) -> dict[str, str]:
+    """Return where the paths that are shown lie: on a root host in a mount namespace of this process's own."""
     linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
     linux.prctl(linux.PR_SET_DUMPABLE, 0)
-    argv = list(plan["argv"])
-    sources = dict.fromkeys(plan["expose"])
-    places = {path: path for path in sources}
-    if os.geteuid() == 0:
-        linux.unshare(linux.CLONE_NEWNS)
-        linux.private_mounts()
-        places = _stage(list(sources)) if plan["stage"] else uncover(list(sources))
+    sources = list(dict.fromkeys(plan["expose"]))
+    if os.geteuid() != 0:
+        return {path: path for path in sources}
+    linux.unshare(linux.CLONE_NEWNS)
+    linux.private_mounts()
+    return _stage(sources) if plan["stage"] else uncover(sources)
+
+
+def _start_container(plan: Mapping[str, Any]) -> Held:
+    """Start the sandbox by podman."""
+    order, places = plan["podman"], _places(plan)
+    home = container.home(order["base"], private=_STAGE if os.geteuid() == 0 else None)
+    try:
+        environment = container.lay(order, home.folder)
+        argv = container.command(order, home.folder, places, _user() if os.geteuid() == 0 else container.NOBODY)
+        started = container.start(argv, environment, plan["pass"][0], home.folder, plan["host"])
+    except OSError:
+        tree.reap(set())
+        container.release(home)
+        raise
+    return Held(started.first, started.handles, started.handles[0], home)
+
+
+def _start(plan: Mapping[str, Any]) -> Held:
+    """Start the sandbox as a child of this process: bubblewrap, or the zygote itself."""
+    argv, places = list(plan["argv"]), _places(plan)
     argv = [places.get(part[1:], part) if part.startswith("@") else part for part in argv]
     told, tell = os.pipe() if plan["stage"] else (-1, -1)
     if plan["stage"]:
@@ -81,12 +115,12 @@ def _start(plan: dict[str, Any]) -> tuple[int, int | None]:
     if child == 0:
         _become(argv, plan, tell)
     if not plan["stage"]:
-        return child, None
+        return Held(child, (os.pidfd_open(child),), None)
     os.close(tell)
-    return child, _first_process(told)
+    return Held(child, (os.pidfd_open(child),), _first_process(told))
 
 
-def _become(argv: list[str], plan: dict[str, Any], tell: int) -> None:
+def _become(argv: list[str], plan: Mapping[str, Any], tell: int) -> None:
     """Exec the sandbox as a user that is not root. The parent reads a failure on stderr."""
     try:
         keeper = os.getppid()
@@ -120,10 +154,18 @@ def _drop_user() -> None:
     raise OSError("no unprivileged user to change to: this user namespace maps root alone")
 
 
+def _user() -> int:
+    """Return an id that is nobody's, among those that this user namespace has."""
+    wanted = _FIRST_USER + os.getpid()
+    ranges = [[int(field) for field in line.split()] for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    there = any(first <= wanted < first + count for first, _, count in ranges)
+    return wanted if there else _NARROW_USER + os.getpid() % 1000
+
+
 def _stage(paths: list[str]) -> dict[str, str]:
     """Bind each path below a folder that anyone may enter; return where."""
     handles = [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in paths]
-    linux.mount("tmpfs", _STAGE, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "size=1m,mode=0755")
+    linux.mount("tmpfs", _STAGE, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, f"size={_STAGE_SIZE},mode=0755")
     places = {}
     for number, (path, handle) in enumerate(zip(paths, handles, strict=True)):
         place = f"{_STAGE}/{number}"
@@ -177,30 +219,34 @@ def _first_process(told: int) -> int | None:
     return None
 
 
-def _wait(child: int, host: int) -> None:
+def _wait(held: Held, host: int) -> None:
     """Return when the host hangs up, the host dies, or the sandbox ends."""
     poll = select.poll()
-    for handle in (0, host, os.pidfd_open(child)):
+    for handle in (0, host, *held.watched):
         poll.register(handle, select.POLLIN | select.POLLHUP)
     poll.poll()
 
 
-def _end(child: int, inner: int | None) -> None:
+def _end(held: Held) -> None:
     """Kill the sandbox and wait until nothing of it is left."""
     proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    if inner is None:
-        tree.kill(proc, child)
+    if held.inner is None:
+        tree.kill(proc, held.pid)
     else:
-        tree.send([child], signal.SIGKILL)
+        if held.home is None:
+            tree.send([held.pid], signal.SIGKILL)
         with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(inner, signal.SIGKILL)
+            signal.pidfd_send_signal(held.inner, signal.SIGKILL)
         poll = select.poll()
-        poll.register(inner, select.POLLIN)
+        poll.register(held.inner, select.POLLIN)
         # Readable only when the kernel has reaped the whole namespace; bubblewrap itself ends earlier.
         poll.poll(5000)
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(child, 0)
+    if held.home is None:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(held.pid, 0)
     tree.reap(set())
+    if held.home is not None:
+        container.release(held.home)
 
 
 def _remove(folder: str) -> None:

@@ -28,6 +28,9 @@ PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 
 _CAPABILITY_VERSION_3 = 0x20080522
+_MNT_DETACH = 2
+_MOUNT_SETATTR, _ATTRIBUTE_READ_ONLY = 442, 1
+_AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
 
 libc = ctypes.CDLL(None, use_errno=True)
 for _name in ("unshare", "setns", "mount", "prctl", "capset"):
@@ -47,6 +50,19 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = 
     """Mount `source` on `target`."""
     result = libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), data.encode() or None)
     check(result, f"mount {target}")
+
+
+def unmount(target: str) -> None:
+    """Take a mount away, even from those that use it."""
+    check(libc.umount2(target.encode(), ctypes.c_int(_MNT_DETACH)), f"umount {target}")
+
+
+def read_only_mounts() -> None:
+    """Make every mount of this namespace read-only. Raises OSError on a kernel before 5.12."""
+    attributes = struct.pack("=4Q", _ATTRIBUTE_READ_ONLY, 0, 0, 0)
+    number = ctypes.c_long(_MOUNT_SETATTR)
+    arguments = (ctypes.c_int(_AT_FDCWD), b"/", ctypes.c_uint(_AT_RECURSIVE), attributes, ctypes.c_size_t(32))
+    check(libc.syscall(number, *arguments), "mount_setattr")
 
 
 def private_mounts() -> None:

@@ -35,13 +35,16 @@ _UNCHARGED = 2
 """Descriptors that a job comes with where it has no cgroup."""
 
 
-def main(control: int, *, may_nest: bool) -> None:
-    """Set up, tell the host that the session is warm, then fork jobs until the host hangs up."""
+def main(control: int, *, may_nest: bool, sealed: bool = True) -> None:
+    """Set up, tell the host that the session is warm, then fork jobs until the host hangs up.
+
+    `sealed` says that nothing is mounted but what jobs may see, and nothing of that can be written.
+    """
     channel = socket.socket(fileno=control)
     heap.begin()
     try:
         image, memory = _receive_image(channel)
-        nested = may_nest and _nest()
+        nested = may_nest and _nest(sealed=sealed)
         arrays = _load(image, memory)
         ground = _prepare(image, nested=nested)
     except Exception:  # noqa: BLE001 - boundary: the host shows why the session could not start
@@ -67,7 +70,7 @@ def _receive_image(channel: socket.socket) -> tuple[dict[str, Any], mmap.mmap]:
     return image, memory
 
 
-def _nest() -> bool:
+def _nest(*, sealed: bool) -> bool:
     """Enter a user, PID and mount namespace in which more can be made; False where denied."""
     uid, gid = os.getuid(), os.getgid()
     proc = os.open("/proc", os.O_PATH | os.O_CLOEXEC)
@@ -83,8 +86,19 @@ def _nest() -> bool:
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         os._exit(code if code >= 0 else 128 - code)
     linux.private_mounts()
+    if not sealed:
+        _seal()
     linux.mount("proc", "/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
     return True
+
+
+def _seal() -> None:
+    """Let nothing be written that a container's runtime mounted, and nothing be seen of the machine's devices."""
+    linux.read_only_mounts()
+    flags = linux.MS_NOSUID | linux.MS_NODEV
+    linux.mount("tmpfs", "/sys", "tmpfs", flags | linux.MS_RDONLY, "size=4k")
+    for folder in ("/tmp", "/dev/shm"):  # noqa: S108 - mount points of the zygote's own
+        linux.mount("tmpfs", folder, "tmpfs", flags, f"size={confine.SCRATCH},mode=0700")
 
 
 def _load(image: Mapping[str, Any], memory: mmap.mmap) -> dict[str, Any]:
