@@ -42,10 +42,13 @@ def command(
 
 def examine_machine(minimum: int) -> dict[str, Any]:
     """Return what was found, as JSON."""
+    from sia_flow.sandbox.open import survey
+
     isolation = _isolation(minimum)
     return {
         "runnable": isolation["problem"] is None,
         "isolation": isolation,
+        "backends": survey(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "cores": len(os.sched_getaffinity(0)),
@@ -63,6 +66,7 @@ def lines(report: dict[str, Any]) -> list[str]:
     memory, disk = report["memory_bytes"] / _GIB, report["free_disk_bytes"] / _GIB
     found = [
         *_isolation_lines(isolation),
+        *([] if isolation["problem"] else _backend_lines(report["backends"], isolation["backend"])),
         f"python      {report['python']}; {packages}",
         f"machine     {report['cores']} cores, {memory:.0f} GiB memory, {disk:.0f} GiB disk free",
     ]
@@ -83,6 +87,13 @@ def _isolation_lines(isolation: dict[str, Any]) -> list[str]:
         *(f"            without {name}" for name in isolation["missing"]),
     ]
     return found + [f"            better: {remedy}" for remedy in isolation["remedies"]]
+
+
+def _backend_lines(backends: dict[str, Any], taken: str) -> list[str]:
+    """Return a line for each backend beside the one that is taken."""
+    others = {name: one for name, one in backends.items() if name != taken}
+    reached = {name: f"level {one['level']}, by `sandbox.backend: {name}`" for name, one in others.items()}
+    return [f"otherwise   {name}: {one['problem'] or reached[name]}" for name, one in others.items()]
 
 
 def _isolation(minimum: int) -> dict[str, Any]:

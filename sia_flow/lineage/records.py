@@ -43,7 +43,7 @@ class Spend(Record):
 
 
 class Isolation(Record):
-    """How untrusted code was held: 3 bubblewrap + seccomp + cgroup, 2 without cgroup, 1 Landlock, 0 rlimits only."""
+    """How untrusted code was held: 3 namespaces + seccomp + cgroup, 2 without cgroup, 1 Landlock, 0 rlimits only."""
 
     level: int
     backend: str

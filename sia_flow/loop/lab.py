@@ -101,10 +101,12 @@ class Lab:
 
     @functools.cached_property
     def sandbox(self) -> Sandbox:
-        """The strongest sandbox that this machine gives. Raises IsolationError below the spec's minimum."""
+        """The sandbox that the spec names, or the strongest here. Raises IsolationError below the spec's minimum."""
         from sia_flow.sandbox.open import open_sandbox
 
-        return open_sandbox(self.spec.sandbox.minimum_level, self.store.root.parent / "sandbox")
+        wanted = self.spec.sandbox
+        named = None if wanted.backend == "auto" else wanted.backend
+        return open_sandbox(wanted.minimum_level, self.store.root.parent / "sandbox", named)
 
     @property
     def isolation(self) -> Isolation:

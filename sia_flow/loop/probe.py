@@ -22,9 +22,10 @@ def prepare_probes(lab: Lab) -> Prepared:
     """
     if not lab.store.rehearsal:
         return _prepared(lab, lab.isolation.backend, lab.isolation.level)
-    from sia_flow.sandbox.backends import BUBBLEWRAP, CHARGED_LEVEL, KNOWN
+    from sia_flow.sandbox.backends import CHARGEABLE, CHARGED_LEVEL, KNOWN
 
-    levels = [(BUBBLEWRAP.name, CHARGED_LEVEL), *((backend.name, backend.level) for backend in KNOWN)]
+    levels = [(backend.name, CHARGED_LEVEL) for backend in CHARGEABLE]
+    levels += [(backend.name, backend.level) for backend in KNOWN]
     planned = [_prepared(lab, name, level) for name, level in levels]
     return next((one for one in planned if lab.store.find(one.step.key)), planned[0])
 

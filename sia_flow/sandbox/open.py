@@ -95,6 +95,17 @@ def remedies(level: int) -> list[str]:
     return failed + ([f"level {backends.CHARGED_LEVEL}: {cgroups.REMEDY}"] if uncharged else [])
 
 
+def survey() -> dict[str, dict[str, object]]:
+    """Return, for every backend, the level that it reached here when it was attacked, or what stood in its way."""
+    found = [examine(backend.name) for backend in _BACKENDS]
+    return {
+        one.backend.name: {"level": one.isolation.level, "problem": None}
+        if one.isolation
+        else {"level": 0, "problem": f"{one.problem}: {one.remedy}"}
+        for one in found
+    }
+
+
 @cache
 def examine(name: str, state_dir: Path | None = None) -> Finding:
     """Start a session on a backend, attack it, and return what was found."""

@@ -21,7 +21,12 @@ class SandboxSpec(Section):
     """What a candidate program may use, and how well it must be held."""
 
     minimum_level: Annotated[int, Field(ge=0, le=3)] = 1
-    """Isolation that the machine must offer: 3 bubblewrap + cgroup, 2 bubblewrap, 1 Landlock, 0 limits."""
+    """Isolation that the machine must offer: 3 bubblewrap or podman + cgroup, 2 bubblewrap or podman, 1 Landlock, 0
+    limits."""
+    # What held the candidates is stamped into every record, so by what name it was asked for is in no digest.
+    backend: Literal["auto", "bubblewrap", "podman", "landlock"] = Field(default="auto", exclude=True)
+    """What holds candidates: `auto` takes the strongest that holds on the machine; a name takes that one, or refuses
+    with the reason. Changes no result."""
     wall: Duration = 10.0
     """Wall time of one candidate program, in seconds or with a unit."""
     memory: Size = 1 << 30

@@ -12,7 +12,7 @@ from tests.sandbox.jobs import IMAGE
 from tests.sandbox.levels import sandbox_or_skip
 
 
-@pytest.fixture(scope="session", params=["bubblewrap", "landlock"])
+@pytest.fixture(scope="session", params=["bubblewrap", "podman", "landlock"])
 def sandbox(request: pytest.FixtureRequest) -> WarmSandbox:
     backend: str = request.param
     return sandbox_or_skip(backend)

@@ -16,7 +16,7 @@ import pytest
 from sia_flow.protocols import Limits
 from sia_flow.sandbox import attacks, backends, cgroups, open_sandbox
 from tests.sandbox.jobs import IMAGE, LIMITS, one, program, scaffold
-from tests.sandbox.levels import EXPECTED
+from tests.sandbox.levels import EXPECTED, sandbox_or_skip
 from tests.sandbox.test_sandbox_host import HOST
 from tests.sandbox.test_sandbox_limits import until
 
@@ -52,14 +52,15 @@ def test_the_cgroup_of_version_2_is_read_among_others():
     assert cgroups._own("4:memory:/a\n") is None
 
 
-@pytest.fixture(scope="module")
-def charged():
+@pytest.fixture(scope="module", params=["bubblewrap", "podman"])
+def charged(request):
     if cgroups.delegated() is None:
         missing = f"no cgroup was delegated; {cgroups.REMEDY}"
         if int(os.environ.get(EXPECTED, "0")) >= backends.CHARGED_LEVEL:
             pytest.fail(missing, pytrace=False)
         pytest.skip(missing)
-    with open_sandbox(minimum_level=3).open(IMAGE, workers=2) as session:
+    sandbox_or_skip(request.param)
+    with open_sandbox(minimum_level=3, prefer=request.param).open(IMAGE, workers=2) as session:
         yield session
 
 
@@ -69,7 +70,7 @@ def folders():
 
 
 def test_the_level_is_told(charged):
-    assert (charged.isolation.level, charged.isolation.backend) == (3, "bubblewrap")
+    assert charged.isolation.level == 3
     assert backends.CHARGED in charged.isolation.features
     assert charged.isolation.missing == ()
 
@@ -108,7 +109,7 @@ def test_a_running_job_is_in_a_cgroup_of_its_own(charged):
 
 def test_cgroups_are_used_again_and_go_with_their_session(charged):
     before = folders()
-    with open_sandbox(minimum_level=3).open(IMAGE, workers=2) as session:
+    with open_sandbox(minimum_level=3, prefer=charged.isolation.backend).open(IMAGE, workers=2) as session:
         (fresh,) = folders() - before
         session.run([program("return x")] * 40, LIMITS)
         assert len(list((cgroups.delegated() / fresh).glob("[0-9]*"))) <= 8
@@ -117,7 +118,8 @@ def test_cgroups_are_used_again_and_go_with_their_session(charged):
 
 def test_those_of_a_host_that_is_killed_go_too(charged):
     before = folders()
-    with subprocess.Popen([sys.executable, "-c", HOST, "bubblewrap"], stdout=subprocess.PIPE, cwd=ROOT) as host:
+    command = [sys.executable, "-c", HOST, charged.isolation.backend]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as host:
         assert host.stdout.readline() == b"running\n"
         assert len(folders() - before) == 1
         host.send_signal(signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""`sia-flow doctor`, on this machine and on one without bubblewrap."""
+"""`sia-flow doctor`, on this machine and on one without bubblewrap and podman."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCTOR = "import sys; from sia_flow.cli.main import main; sys.argv = ['sia-flow', 'doctor', *sys.argv[1:]]; main()"
-WITHOUT_BWRAP = (
+WITHOUT = (
     "import os, sys\nfrom sia_flow.sandbox.inside import linux\n"
     "linux.unshare(linux.CLONE_NEWNS)\nlinux.private_mounts()\n"
-    "for name in ('/usr/bin/bwrap', '/usr/local/bin/bwrap'):\n"
+    "for name in {names!r}:\n"
     "    if os.path.exists(name): linux.mount('/dev/null', name, flags=linux.MS_BIND)\n"
 )
+BWRAP = ("/usr/bin/bwrap", "/usr/local/bin/bwrap")
+PODMAN = ("/usr/bin/podman", "/usr/local/bin/podman")
+WITHOUT_BWRAP = WITHOUT.format(names=BWRAP + PODMAN)
 
 
 def doctor(*arguments, before="", cwd=ROOT):
@@ -59,10 +62,23 @@ def test_a_level_that_is_not_reached_gives_exit_code_6():
     assert "level 3" in done.stdout
 
 
+def test_every_backend_is_told_with_its_level_or_what_it_lacks(tmp_path):
+    report = json.loads(doctor("--json", cwd=tmp_path).stdout)
+    assert list(report["backends"]) == ["bubblewrap", "podman", "landlock"]
+    taken = report["backends"][report["isolation"]["backend"]]
+    assert taken == {"level": report["isolation"]["level"], "problem": None}
+    others = [line for line in doctor(cwd=tmp_path).stdout.splitlines() if line.startswith("otherwise ")]
+    assert len(others) == 2
+    for name, one in report["backends"].items():
+        assert (one["level"] == 0) == bool(one["problem"])
+        assert name == report["isolation"]["backend"] or any(f" {name}: " in line for line in others)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="hiding bubblewrap takes a mount")
 def test_without_bubblewrap_landlock_holds_and_the_remedy_is_named():
     done = doctor("--json", before=WITHOUT_BWRAP)
     report = json.loads(done.stdout)
     assert (done.returncode, report["isolation"]["backend"]) == (0, "landlock")
     assert "apt-get install bubblewrap" in report["isolation"]["remedies"][0]
+    assert report["backends"]["podman"]["problem"].startswith("podman is not installed: install podman")
     assert doctor("--level", "2", before=WITHOUT_BWRAP).returncode == 6

@@ -71,7 +71,7 @@ def say(session, expression, head="pass"):
 
 
 def folder_inside(session, site):
-    return exposure.SITE if session.isolation.backend == "bubblewrap" else str(site)
+    return str(site) if session.isolation.backend == "landlock" else exposure.SITE
 
 
 def test_a_named_package_comes_with_what_it_requires(narrow, site):

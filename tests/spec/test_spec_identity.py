@@ -34,6 +34,13 @@ def test_two_spellings_of_one_experiment_have_one_digest(write: Write) -> None:
     assert experiment_digest(short) == experiment_digest(spelled)
 
 
+@pytest.mark.parametrize("override", ["sandbox.backend=podman", "sandbox.backend=auto", "spread={jobs: 2}"])
+def test_what_it_runs_by_is_no_part_of_an_experiment(write: Write, override: str) -> None:
+    old, new = loaded(write), loaded(write, override)
+    assert experiment_digest(old) == experiment_digest(new)
+    assert resolved_json(old) == resolved_json(new)
+
+
 @pytest.mark.parametrize(
     "override",
     ["metadata.description=x", "metadata.labels={a: b}", "track.traces=0", "schedule={interval: 1h}", "approve={}"],

@@ -21,6 +21,7 @@ spec:
   policy: {base_url: "http://127.0.0.1:8/v1", adapters: /mnt/a, concurrency: 5}
   budget: {usd: $1, prices: {one: {input: 1, output: 2}, two: {input: 1, output: 3}}}
   spread: {jobs: 3}
+  sandbox: {backend: podman, memory: 2GiB}
 """
 
 
@@ -36,6 +37,7 @@ def test_a_spec_written_whole_loads_as_the_same_experiment(tmp_path: Path) -> No
     (bare,) = load_experiments(path, [])
     assert bare != experiment
     assert (bare.spec.spread, bare.spec.budget.prices) == (None, {})
+    assert (experiment.spec.sandbox.backend, bare.spec.sandbox.backend) == ("podman", "auto")
 
 
 def test_what_is_not_set_is_not_written(tmp_path: Path) -> None:

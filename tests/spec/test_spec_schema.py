@@ -38,6 +38,8 @@ SPECS = {
     "sandbox: {network: [api.example.org, {url: data.example.org, at: [10.0.0.0/8]}]}": True,
     "sandbox: {network: api.example.org}": False,
     "sandbox: {network: [{at: [10.0.0.0/8]}]}": False,
+    "sandbox: {backend: podman}": True,
+    "sandbox: {backend: docker}": False,
     "seeds: [0, 1]": True,
     "seeds: [a]": False,
     "seeds: []": False,

@@ -25,23 +25,25 @@ PREFIX = "sia-flow-podman-"
 NOBODY = 65534
 _FIRST_HANDLE = 3
 _START_SECONDS = 60.0
+_RUNTIME = "libpod-tmp"
+"""Folder of what podman keeps while it runs."""
 _MOST_FILES = 1 << 20
 _HYBRID = "/sys/fs/cgroup/unified"
-_FIXED = (
-    "run --detach --rm --read-only --read-only-tmpfs=false --cgroups=disabled --network=none --no-hosts --ipc=none "
-    "--pid=private --uts=private --hostname=sandbox --cap-drop=all --security-opt=no-new-privileges "
-    "--security-opt=label=disable --http-proxy=false --unsetenv-all --systemd=false --log-driver=passthrough "
-    "--sdnotify=ignore --workdir=/"
-).split()
-# The zygote makes namespaces and mounts a /proc of its own, which podman's filter and masks would deny; candidates get
-# our filter and no /proc at all.
-_OPENED = ["--security-opt=seccomp=unconfined", "--security-opt=unmask=ALL"]
+_RUN = (
+    *("run", "--detach", "--rm", "--log-driver=passthrough", "--preserve-fds=2", "--cgroups=disabled"),
+    *("--read-only", "--read-only-tmpfs=false", "--workdir=/", "--hostname=sandbox", "--no-hosts", "--unsetenv-all"),
+    *("--network=none", "--ipc=none", "--pid=private", "--uts=private", "--http-proxy=false", "--systemd=false"),
+    *("--cap-drop=all", "--security-opt=no-new-privileges", "--security-opt=label=disable", "--sdnotify=ignore"),
+    # The zygote makes namespaces and mounts a /proc of its own, which podman's filter and masks would deny; candidates
+    # get our filter and no /proc at all.
+    *("--security-opt=seccomp=unconfined", "--security-opt=unmask=ALL"),
+)
 _ENGINE = """[engine]
 lock_type = "file"
 events_logger = "none"
 cgroup_manager = "cgroupfs"
 runtime = "crun"
-tmp_dir = "{state}/tmp"
+tmp_dir = "{state}/libpod-tmp"
 static_dir = "{state}/libpod"
 volume_path = "{state}/volumes"
 [engine.runtimes]
@@ -58,8 +60,6 @@ class Container(NamedTuple):
     """Process id of its first process."""
     handles: tuple[int, ...]
     """Descriptors of that process and of its supervisor; either one's end is the container's."""
-    lifeline: int
-    """Descriptor whose end is the container's end."""
 
 
 class Home(NamedTuple):
@@ -114,7 +114,7 @@ def release(place: Home) -> None:
 def _clear(folder: Path) -> None:
     """Kill the process that holds rootless podman's user namespace, and remove the folder."""
     with contextlib.suppress(OSError, ValueError):
-        pid = int((folder / "tmp" / "pause.pid").read_text())
+        pid = int((folder / _RUNTIME / "pause.pid").read_text())
         handle = os.pidfd_open(pid)
         try:
             # Its number may be another's by now; what podman started for this folder has the folder in its environment.
@@ -127,15 +127,13 @@ def _clear(folder: Path) -> None:
 
 def command(order: Mapping[str, Any], folder: Path, places: Mapping[str, str], user: int) -> list[str]:
     """Return podman's command line; `places` says where a path that is shown really lies."""
-    argv = [order["program"], f"--root={folder}/storage", f"--runroot={folder}/run", f"--tmpdir={folder}/tmp"]
-    argv += ["--storage-driver=vfs", "--log-level=error", f"--runtime-flag=root={folder}/crun"]
-    argv += [*_FIXED, *_OPENED, "--preserve-fds=2", f"--pidfile={folder}/first", f"--conmon-pidfile={folder}/conmon"]
-    argv += _ulimits()
-    if os.geteuid() == 0:
-        argv.append(f"--user={user}:{user}")
-    else:
+    records = {"root": folder / "storage", "runroot": folder / "run", "tmpdir": folder / _RUNTIME}
+    argv = [order["program"], *(f"--{name}={path}" for name, path in records.items())]
+    argv += ["--storage-driver=vfs", "--log-level=error", f"--runtime-flag=root={folder}/crun", *_RUN]
+    argv += [f"--pidfile={folder}/first", f"--conmon-pidfile={folder}/conmon", *_ulimits(), f"--user={user}:{user}"]
+    if os.geteuid() != 0:
         # One id that stands for the user's own: no more than an unprivileged process may map.
-        argv += [f"--user={user}:{user}", f"--uidmap={user}:0:1", f"--gidmap={user}:0:1"]
+        argv += [f"--uidmap={user}:0:1", f"--gidmap={user}:0:1"]
     argv += [f"--env={name}={value}" for name, value in order["environment"].items()]
     for target in ("/tmp", "/dev/shm"):  # noqa: S108 - the container's own
         argv.append(f"--mount=type=tmpfs,dst={target},tmpfs-size={order['scratch']},notmpcopyup")
@@ -182,8 +180,9 @@ def lay(order: Mapping[str, Any], folder: Path) -> dict[str, str]:
 def start(argv: Sequence[str], environment: Mapping[str, str], control: int, folder: Path, host: int) -> Container:
     """Start the container. Raises OSError with podman's own words, or where the host hung up meanwhile."""
     if os.geteuid() == 0:
-        _hide_hybrid()
-    held, lifeline = os.pipe()
+        hide_hybrid()
+    # The other end stays open for as long as this process lives: what the container's first process hangs on.
+    held, _ = os.pipe()
     client = os.fork()
     if client == 0:
         _become(argv, environment, (control, held))
@@ -193,7 +192,7 @@ def start(argv: Sequence[str], environment: Mapping[str, str], control: int, fol
         raise OSError(f"podman ended with code {code}: {_complaint()}")
     try:
         first, supervisor = (int((folder / name).read_text()) for name in ("first", "conmon"))
-        return Container(first, (os.pidfd_open(first), os.pidfd_open(supervisor)), lifeline)
+        return Container(first, (os.pidfd_open(first), os.pidfd_open(supervisor)))
     except (OSError, ValueError) as error:
         raise OSError(f"the container ended at once: {_complaint()}") from error
 
@@ -237,7 +236,7 @@ def _complaint() -> str:
     return lines[-1].removeprefix("Error: ") if lines else "without a word"
 
 
-def _hide_hybrid() -> None:
+def hide_hybrid() -> None:
     """Take the second cgroup hierarchy out of this mount namespace: crun refuses two, though it shall use neither."""
     with contextlib.suppress(OSError):
         if Path(_HYBRID, "cgroup.controllers").read_text().strip():

@@ -93,10 +93,11 @@ def _nest(*, sealed: bool) -> bool:
 
 
 def _seal() -> None:
-    """Let nothing be written that a container's runtime mounted, and nothing be seen of the machine's devices."""
+    """Let nothing be written that a container's runtime mounted, and nothing be listed that is not shown."""
     linux.read_only_mounts()
     flags = linux.MS_NOSUID | linux.MS_NODEV
-    linux.mount("tmpfs", "/sys", "tmpfs", flags | linux.MS_RDONLY, "size=4k")
+    for folder in ("/sys", "/run"):
+        linux.mount("tmpfs", folder, "tmpfs", flags | linux.MS_RDONLY, "size=4k,mode=0000")
     for folder in ("/tmp", "/dev/shm"):  # noqa: S108 - mount points of the zygote's own
         linux.mount("tmpfs", folder, "tmpfs", flags, f"size={confine.SCRATCH},mode=0700")
 
