@@ -1,4 +1,4 @@
-"""Milliseconds per job in a warm sandbox, for both backends, beside a bare interpreter that imports numpy.
+"""Milliseconds per job in a warm sandbox, for every backend, beside a bare interpreter that imports numpy.
 
 Run `python benchmarks/sandbox.py [BATCHES]`; a batch is 64 trivial programs, two at a time.
 """
@@ -64,7 +64,7 @@ def main() -> None:
         milliseconds(lambda: subprocess.run(bare, check=True), repeats, 1),
     )
     image = Image(preload=("numpy",), arrays={"x": np.ones((8, 8))})
-    for name in ("bubblewrap", "landlock"):
+    for name in ("bubblewrap", "podman", "landlock"):
         try:
             sandbox = open_sandbox(prefer=name)
         except IsolationError as error:

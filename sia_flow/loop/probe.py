@@ -26,7 +26,8 @@ def prepare_probes(lab: Lab) -> Prepared:
 
     levels = [(backend.name, CHARGED_LEVEL) for backend in CHARGEABLE]
     levels += [(backend.name, backend.level) for backend in KNOWN]
-    planned = [_prepared(lab, name, level) for name, level in levels]
+    named = lab.spec.sandbox.backend
+    planned = [_prepared(lab, name, level) for name, level in levels if named in ("auto", name)]
     return next((one for one in planned if lab.store.find(one.step.key)), planned[0])
 
 

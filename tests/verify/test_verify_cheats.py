@@ -65,7 +65,7 @@ def test_a_faked_result_is_written_wherever_it_can_be(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "reward.txt").read_text())["passed"]
 
 
-@pytest.fixture(scope="module", params=["bubblewrap", "landlock"])
+@pytest.fixture(scope="module", params=["bubblewrap", "podman", "landlock"])
 def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A project with little data, and a backend of this machine."""
     sandbox_or_skip(request.param)
@@ -112,3 +112,8 @@ def test_each_level_is_probed_for_itself(project: tuple[Path, str]) -> None:
         rehearsal.base_digest = "b"
         assert rehearsal.store.find(prepare_probes(rehearsal).step.key) is not None
         assert "sandbox" not in vars(rehearsal)
+    other = {"bubblewrap": "podman", "podman": "landlock", "landlock": "bubblewrap"}[backend]
+    (elsewhere,) = load_experiments(spec, [f"sandbox.backend={other}"])
+    with Lab(elsewhere, root, ReplayStore(store)) as rehearsal:
+        rehearsal.base_digest = "b"
+        assert rehearsal.store.find(prepare_probes(rehearsal).step.key) is None
