@@ -24,7 +24,7 @@ from . import linux, tree
 PREFIX = "sia-flow-podman-"
 NOBODY = 65534
 _FIRST_HANDLE = 3
-_START_SECONDS = 60.0
+_START_SECONDS = 100.0
 _RUNTIME = "libpod-tmp"
 """Folder of what podman keeps while it runs."""
 _MOST_FILES = 1 << 20
