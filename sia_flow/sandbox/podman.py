@@ -29,7 +29,7 @@ _PODMAN_PLACES = ("/usr/bin/podman", "/bin/podman", "/usr/local/bin/podman")
 # Of the runtimes crun alone starts a container without a cgroup of its own, and so touches none of the host's.
 _CRUN_PLACES = ("/usr/bin/crun", "/bin/crun", "/usr/local/bin/crun")
 _START = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from inside import first; sys.path.pop(0); "
+    "import sys; sys.path.insert(0, sys.argv[1]); from inside import forks, first; sys.path.pop(0); "
     "first.main(int(sys.argv[2]), int(sys.argv[3]), may_nest=sys.argv[4] == '1')"
 )
 
