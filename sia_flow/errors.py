@@ -24,6 +24,15 @@ class TaskError(SpecError):
     """A task folder is missing, incomplete or contradicts its contract."""
 
 
+class VerifierError(TaskError):
+    """A task's verifier fails by itself, whatever the answer is, or on one answer after the other."""
+
+    def __init__(self, message: str, kind: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+        """Name of the exception that the verifier raised."""
+
+
 class StoreError(SiaFlowError):
     """The lineage store cannot be read or written, or is of a newer version."""
 

@@ -16,15 +16,13 @@ from sia_flow.admission import answers, repeat, splits
 from sia_flow.admission.findings import Finding, ok
 from sia_flow.admission.forgery import check_forgery
 from sia_flow.admission.sia_audit import audit_sia
-from sia_flow.errors import SiaFlowError, TaskError
-from sia_flow.foreign.base import ForeignVerifier
-from sia_flow.foreign.programs import EvaluatorVerifier
-from sia_flow.foreign.rows import RowsVerifier
-from sia_flow.foreign.tables import TableVerifier
+from sia_flow.errors import SiaFlowError, TaskError, VerifierError
+from sia_flow.foreign.rows import read_rows
 from sia_flow.importers.sia_agent import is_sia_folder
-from sia_flow.protocols import Instance, Limits, Verifier
+from sia_flow.protocols import Instance, Limits
 from sia_flow.sandbox.open import open_sandbox
 from sia_flow.scaffold.contract import check as check_scaffold
+from sia_flow.verify.apart.client import ApartVerifier
 from sia_flow.verify.manifest import read_manifest
 from sia_flow.verify.programs import ProgramScorer
 from sia_flow.verify.scorers import open_scorer
@@ -58,16 +56,33 @@ def _check_task(folder: Path, data: str | None) -> Iterator[Finding]:
         try:
             folder = _data(task, data, stack)
             rounds = TIMED_ROUNDS if task.manifest.answer.timed else ROUNDS
-            verifiers = [task.verifier(None, folder) for _ in range(rounds)]
+            verifiers = _verifiers(task, folder, rounds, stack)
         except SiaFlowError as error:
             yield Finding("data", "fail", getattr(error, "reason", "no_data"), str(error))
             return
-        count = splits.DRAWN if task.manifest.answer.type == "program" else splits.DRAWN_TEXTS
-        drawn, again = splits.draw(verifiers[0], count), splits.draw(verifiers[1], count)
-        yield from splits.check_splits(drawn, again)
-        yield from splits.check_leaks(drawn)
-        if drawn["train"]:
-            yield from _answers(task, verifiers, drawn["train"], stack)
+        try:
+            yield from _verified(task, verifiers, stack)
+        except VerifierError as error:
+            yield Finding("verifier", "fail", "verifier_breaks", str(error))
+
+
+def _verifiers(task: Task, folder: Path, count: int, stack: ExitStack) -> list[ApartVerifier]:
+    """Return fresh verifiers, which start at the same time."""
+    found = [stack.enter_context(task.verifier(None, folder, wait=False)) for _ in range(count)]
+    return [verifier.ready() for verifier in found]
+
+
+def _verified(task: Task, verifiers: Sequence[ApartVerifier], stack: ExitStack) -> Iterator[Finding]:
+    count = splits.DRAWN if task.manifest.answer.type == "program" else splits.DRAWN_TEXTS
+    drawn, again = splits.draw(verifiers[0], count), splits.draw(verifiers[1], count)
+    yield from splits.check_splits(drawn, again)
+    yield from splits.check_leaks(drawn)
+    if drawn["train"]:
+        yield from _answers(task, verifiers, [one.instance for one in drawn["train"]], stack)
+    failed = [fault for verifier in verifiers for fault in verifier.faults]
+    if failed:
+        words = f"the verifier failed on {len(failed)} answers, the last time so: {failed[-1]}"
+        yield Finding("verifier", "fail", "verifier_breaks", f"{words}; give such an answer a reason instead")
 
 
 def _texts(task: Task) -> Iterator[Finding]:
@@ -97,7 +112,7 @@ def _data(task: Task, data: str | None, stack: ExitStack) -> Path:
 
 
 def _answers(
-    task: Task, verifiers: Sequence[Verifier], instances: Sequence[Instance], stack: ExitStack
+    task: Task, verifiers: Sequence[ApartVerifier], instances: Sequence[Instance], stack: ExitStack
 ) -> Iterator[Finding]:
     """Yield what answers that need no work earn, and whether a verdict can be had twice."""
     floor = task.manifest.metric.floor
@@ -116,10 +131,10 @@ def _answers(
 
 
 def _text_answers(
-    verifiers: Sequence[Verifier], instances: Sequence[Instance], floor: float, scorers: Sequence[ProgramScorer]
+    verifiers: Sequence[ApartVerifier], instances: Sequence[Instance], floor: float, scorers: Sequence[ProgramScorer]
 ) -> Iterator[Finding]:
-    foreign = isinstance(verifiers[0], ForeignVerifier)
-    rows = list(verifiers[0].rows.values()) if isinstance(verifiers[0], RowsVerifier) else []
+    foreign = verifiers[0].foreign or {}
+    rows = list(read_rows(verifiers[0].place.data).values()) if foreign.get("family") == "rows" else []
     shown = instances[:TEXTS] if rows or not foreign else instances[:1]
     labels = sorted({str(row["answer"]) for row in rows})
     yield from answers.check_lazy_texts(scorers[0].score, shown, labels if len(labels) <= 40 else (), floor)
@@ -128,8 +143,8 @@ def _text_answers(
     tried = {"a known answer": _known(shown[0], rows), "a word": "word"}
     rounds = [one.score([(shown[0], text) for text in tried.values()]) for one in scorers]
     yield from repeat.check_repeat(rounds, list(tried), timed=False)
-    if isinstance(verifiers[0], EvaluatorVerifier | TableVerifier):
-        yield from check_forgery(verifiers[0], shown[0], verifiers[0].metric)
+    if foreign.get("family") in {"evaluator", "table"}:
+        yield from check_forgery(verifiers[0], shown[0], foreign["metric"])
 
 
 def _known(instance: Instance, rows: Sequence[Any]) -> str:
@@ -154,7 +169,7 @@ def _own_probes(task: Task, scorer: ProgramScorer, instance: Instance) -> Iterat
         yield ok("probes", f"the task's own {len(probes)} probes do not pay")
 
 
-def _scorer(task: Task, verifier: Verifier, stack: ExitStack) -> ProgramScorer:
+def _scorer(task: Task, verifier: ApartVerifier, stack: ExitStack) -> ProgramScorer:
     """Return the scorer that the task's kind of answer takes; what it measures is not kept."""
     kept = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     return stack.enter_context(open_scorer(task, verifier, open_sandbox(1), LIMITS, 1, kept))

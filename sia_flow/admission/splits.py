@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, get_args
-
-import numpy as np
+from typing import Any, NamedTuple, get_args
 
 from sia_flow.admission.findings import Finding, ok
+from sia_flow.errors import VerifierError
 from sia_flow.lineage.records import Split
-from sia_flow.protocols import Instance, Verifier
+from sia_flow.protocols import Instance
+from sia_flow.verify.apart.client import ApartVerifier
+from sia_flow.verify.audit import Audit, array_digest, text_digest
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 DRAWN, DRAWN_TEXTS = 24, 10_000
@@ -20,16 +20,29 @@ DRAWN, DRAWN_TEXTS = 24, 10_000
 SHORTEST = 4
 """Characters below which an answer may well stand in a question by chance."""
 
-Drawn = Mapping[Split, Sequence[Instance]]
+NOT_THERE = ("IndexError", "KeyError", "ValueError")
+"""What a verifier raises for a split that it has not."""
+
+Drawn = Mapping[Split, Sequence["Looked"]]
 
 
-def draw(verifier: Verifier, count: int) -> dict[Split, Sequence[Instance]]:
-    """Return instances of every split; a split that cannot be had is empty."""
-    found: dict[Split, Sequence[Instance]] = {}
+class Looked(NamedTuple):
+    """An instance, and what is told of its private part."""
+
+    instance: Instance
+    audit: Audit
+
+
+def draw(verifier: ApartVerifier, count: int) -> dict[Split, Sequence[Looked]]:
+    """Return instances of every split; a split that cannot be had is empty. Raises VerifierError."""
+    found: dict[Split, Sequence[Looked]] = {}
     for split in SPLITS:
         try:
-            found[split] = verifier.instances(split, count, 0)
-        except (KeyError, ValueError, IndexError):
+            pairs = zip(verifier.instances(split, count, 0), verifier.audits(split, count, 0), strict=True)
+            found[split] = [Looked(*pair) for pair in pairs]
+        except VerifierError as error:
+            if error.kind not in NOT_THERE:
+                raise
             found[split] = ()
     return found
 
@@ -41,7 +54,7 @@ def check_splits(drawn: Drawn, again: Drawn) -> Iterator[Finding]:
         words = f"no instance in {', '.join(missing)}; a task needs train, select and sealed"
         yield Finding("splits", "fail", "missing_split", words)
     yield from _ids(drawn)
-    changed = [s for s in SPLITS if [_print(i) for i in drawn[s]] != [_print(i) for i in again[s]]]
+    changed = [s for s in SPLITS if [one.audit for one in drawn[s]] != [one.audit for one in again[s]]]
     if changed:
         words = f"{', '.join(changed)}: a second verifier of the same data makes other instances; seed what is drawn"
         yield Finding("splits", "fail", "instances_change", words)
@@ -54,14 +67,10 @@ def check_splits(drawn: Drawn, again: Drawn) -> Iterator[Finding]:
 
 def check_leaks(drawn: Drawn) -> Iterator[Finding]:
     """Yield where something private stands in what a candidate is shown."""
-    leaks = 0
-    for instance in (one for split in SPLITS for one in drawn[split][:8]):
-        shown = {_hash(array) for array in instance.arrays.values()}
-        for name, array in instance.private.items():
-            if _hash(array) in shown:
-                leaks += 1
-                words = f"{instance.id}: the private array {name!r} is among the arrays that the candidate gets"
-                yield Finding("leak", "fail", "private_is_public", words)
+    leaks = [(one.instance.id, name) for split in SPLITS for one in drawn[split][:8] for name in one.audit.leaks]
+    for identity, name in leaks:
+        words = f"{identity}: the private array {name!r} is among the arrays that the candidate gets"
+        yield Finding("leak", "fail", "private_is_public", words)
     if not leaks:
         yield ok("leak", "nothing private stands among what a candidate is given")
 
@@ -76,7 +85,7 @@ def check_answers_in_questions(rows: Sequence[Mapping[str, Any]]) -> Iterator[Fi
 
 
 def _ids(drawn: Drawn) -> Iterator[Finding]:
-    counts = Counter(instance.id for split in SPLITS for instance in drawn[split])
+    counts = Counter(one.instance.id for split in SPLITS for one in drawn[split])
     twice = [name for name, count in counts.items() if count > 1]
     if twice:
         words = f"the id {twice[0]!r} names {counts[twice[0]]} instances; an id is the key of a verdict"
@@ -85,7 +94,7 @@ def _ids(drawn: Drawn) -> Iterator[Finding]:
 
 def _overlap(drawn: Drawn) -> list[Finding]:
     """Return a finding for each pair of splits that share an observation: a row of an array, or a whole question."""
-    seen = {split: {part for one in drawn[split] for part in _observations(one)} for split in SPLITS}
+    seen = {split: {part for one in drawn[split] for part in _observations(one.instance)} for split in SPLITS}
     if len(seen["train"]) == 1 and seen["train"] == seen["select"] == seen["sealed"]:
         words = "the task is one objective, the same in every split: select and sealed tell nothing that train does not"
         return [Finding("splits", "warn", "one_objective", words)]
@@ -105,26 +114,12 @@ def _overlap(drawn: Drawn) -> list[Finding]:
 def _observations(instance: Instance) -> Iterator[str]:
     """Yield hashes of what may stand in one split only. Rows that are constant tell nothing and are left out."""
     if not instance.arrays:
-        yield _hash_text(json.dumps(dict(instance.public), sort_keys=True, default=str))
+        yield text_digest(json.dumps(dict(instance.public), sort_keys=True, default=str))
     for array in instance.arrays.values():
         rows = array.reshape(len(array), -1) if array.ndim > 1 else array.reshape(1, -1)
         for row in rows:
             if row.size > 1 and (row != row[0]).any():
-                yield _hash(row)
-
-
-def _print(instance: Instance) -> str:
-    parts = [instance.id, *(_hash(a) for a in instance.arrays.values()), *(_hash(a) for a in instance.private.values())]
-    return _hash_text(json.dumps([parts, dict(instance.public)], sort_keys=True, default=str))
-
-
-def _hash(array: Any) -> str:
-    plain = np.ascontiguousarray(array)
-    return hashlib.sha256(plain.tobytes() + str((plain.shape, plain.dtype)).encode()).hexdigest()
-
-
-def _hash_text(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+                yield array_digest(row)
 
 
 def _text(question: object) -> str:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sia_flow.canonical import Json, digest, digest_bytes
 from sia_flow.errors import TaskError
-from sia_flow.foreign.runner import INSIDE, ForeignRunner, Reply, read_folder, standins
+from sia_flow.foreign.runner import INSIDE, Reply, Runner, open_runner, read_folder, standins
 from sia_flow.lineage.records import Split, Verdict
 from sia_flow.protocols import ArraySpec, Instance
 
@@ -81,9 +81,9 @@ class ForeignVerifier:
         return {}
 
     @functools.cached_property
-    def runner(self) -> ForeignRunner:
+    def runner(self) -> Runner:
         """The sandbox that holds the evaluator's folder; it ends with the process."""
-        return ForeignRunner(self._files(), self.packages)
+        return open_runner(self._files(), self.packages)
 
     def verdict(self, reply: Reply) -> Verdict:
         """Return the verdict of a reply."""

@@ -9,11 +9,12 @@ import functools
 import json
 import random
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from sia_flow.canonical import derive_seed, digest_bytes
 from sia_flow.errors import TaskError
-from sia_flow.foreign.base import ForeignVerifier, make_instance
+from sia_flow.foreign.base import ForeignVerifier, make_instance, read_meta
 from sia_flow.lineage.records import Split, Verdict
 from sia_flow.protocols import Instance
 
@@ -49,13 +50,8 @@ class RowsVerifier(ForeignVerifier):
 
     @functools.cached_property
     def rows(self) -> Mapping[str, Mapping[str, Any]]:
-        """The rows by id. Raises TaskError where the file is not what its meta describes."""
-        path = self.data_dir / ROWS
-        data = path.read_bytes() if path.is_file() else b""
-        if digest_bytes(data) != self._meta["files"][ROWS]:
-            raise TaskError(f"{path} is not what meta.json describes: run `sia-flow task import` again")
-        rows = [json.loads(line) for line in data.decode("utf-8").splitlines()]
-        return {row["id"]: row for row in rows}
+        """The rows by id; see `read_rows`."""
+        return read_rows(self.data_dir)
 
     def _public(self, row: Mapping[str, Any]) -> dict[str, Any]:
         return {"task": self._meta["name"], "question": row["question"], "labels": self._meta["labels"]}
@@ -78,6 +74,16 @@ class InspectVerifier(RowsVerifier):
         task = self._meta["task"]
         reply = self.runner.call("inspect_score", file=self.file, task=task, sample=row["index"], completion=text)
         return self.verdict(reply)
+
+
+def read_rows(data_dir: Path) -> Mapping[str, Mapping[str, Any]]:
+    """Return the rows of a prepared data set by id. Raises TaskError where the file is not what its meta describes."""
+    path = data_dir / ROWS
+    data = path.read_bytes() if path.is_file() else b""
+    if digest_bytes(data) != read_meta(data_dir)["files"][ROWS]:
+        raise TaskError(f"{path} is not what meta.json describes: run `sia-flow task import` again")
+    rows = [json.loads(line) for line in data.decode("utf-8").splitlines()]
+    return {row["id"]: row for row in rows}
 
 
 def plain(answer: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from sia_flow.canonical import derive_seed, digest
 from sia_flow.foreign.base import ForeignVerifier, make_instance
-from sia_flow.foreign.runner import ForeignRunner, read_folder
+from sia_flow.foreign.runner import Runner, open_runner, read_folder
 from sia_flow.lineage.records import Split, Verdict
 from sia_flow.protocols import Instance
 
@@ -54,10 +54,10 @@ class TableVerifier(ForeignVerifier):
         return self.verdict(reply)
 
     @functools.cached_property
-    def bench(self) -> ForeignRunner:
+    def bench(self) -> Runner:
         """The sandbox that programs run in, with the public files and no grader."""
         public = read_folder(self.data_dir / PUBLIC)
-        return ForeignRunner({f"{PUBLIC}/{name}": data for name, data in public.items()}, self.packages)
+        return open_runner({f"{PUBLIC}/{name}": data for name, data in public.items()}, self.packages)
 
     def _files(self) -> Mapping[str, bytes]:
         return {**read_folder(self.folder), ANSWERS: (self.data_dir / ANSWERS).read_bytes()}

@@ -24,7 +24,7 @@ from sia_flow.loop.pausing import Pause, unpaused
 from sia_flow.loop.same_base import refuse_changed_base, refuse_other_base
 from sia_flow.loop.serving import load_sampler, load_trainable, sampler_inputs
 from sia_flow.loop.stopping import Stop
-from sia_flow.protocols import Image, Instance, Limits, Sampler, Sandbox, Session, TaskTools, Verifier
+from sia_flow.protocols import Image, Instance, Limits, Sampler, Sandbox, Session, TaskTools
 from sia_flow.rollout.engine import RolloutEngine
 from sia_flow.rollout.fetching import Fetching
 from sia_flow.spec.models import Experiment
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from sia_flow.loop.models import Models
     from sia_flow.policy.local import LocalPolicy
     from sia_flow.rollout.network.client import Client
+    from sia_flow.verify.apart.client import ApartVerifier
 
 
 class Lab:
@@ -74,9 +75,11 @@ class Lab:
         return load_task(self.root, self.spec.task.name)
 
     @functools.cached_property
-    def verifier(self) -> Verifier:
+    def verifier(self) -> ApartVerifier:
         """The task's verifier in the spec's mode. Raises TaskError where the data set is not there."""
-        return self.task.verifier(self.spec.task.mode, self.data_dir)
+        verifier = self.task.verifier(self.spec.task.mode, self.data_dir, warn=self.watcher.warning)
+        self._open.callback(verifier.close)
+        return verifier
 
     @property
     def data_dir(self) -> Path:
@@ -190,7 +193,7 @@ class Lab:
 
     @functools.cached_property
     def _tools(self) -> TaskTools | None:
-        return self.task.tools(self.verifier)
+        return self.verifier.tools()
 
     def _visible(self, instance: Instance) -> Instance:
         twin = self._twins.get(instance.id)

@@ -11,8 +11,6 @@ import json
 import math
 from typing import Any, NamedTuple
 
-_DIGITS = 20
-
 
 class HostileJsonError(ValueError):
     """The bytes are not JSON that may be read; the message says why, without quoting them."""
@@ -24,6 +22,8 @@ class Caps(NamedTuple):
     size: int = 256 << 10
     depth: int = 16
     nodes: int = 20_000
+    digits: int = 20
+    """Of one integer."""
 
 
 def parse(data: bytes, caps: Caps | None = None) -> Any:
@@ -40,7 +40,7 @@ def parse(data: bytes, caps: Caps | None = None) -> Any:
         value = json.loads(
             text,
             object_pairs_hook=_unique,
-            parse_int=_integer,
+            parse_int=lambda text: _integer(text, caps.digits),
             parse_float=_finite,
             parse_constant=_constant,
         )
@@ -78,8 +78,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _integer(text: str) -> int:
-    if len(text) > _DIGITS:
+def _integer(text: str, digits: int) -> int:
+    if len(text) > digits:
         raise HostileJsonError("an integer is too long")
     return int(text)
 

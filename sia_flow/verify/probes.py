@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sia_flow.errors import TaskError
+from sia_flow.errors import TaskError, VerifierError
 from sia_flow.lineage.records import Verdict
 from sia_flow.protocols import Instance
+from sia_flow.verify.apart.faults import FAULTS
 from sia_flow.verify.programs import ProgramScorer
 
 
@@ -40,8 +41,17 @@ def run_probes(scorer: ProgramScorer, instance: Instance, probes: Sequence[Probe
 
 
 def assert_probes(scorer: ProgramScorer, instance: Instance, probes: Sequence[Probe]) -> dict[str, Verdict]:
-    """Run the probes and return their verdicts. Raises TaskError that names every probe that paid."""
+    """Run the probes and return their verdicts. Raises TaskError that names every probe that paid.
+
+    Raises VerifierError where the verifier itself broke on one.
+    """
     verdicts = run_probes(scorer, instance, probes)
+    unjudged = [f"{name} ({verdict.reason})" for name, verdict in verdicts.items() if verdict.reason in FAULTS]
+    if unjudged:
+        raise VerifierError(
+            f"task {scorer.task.name}: its verifier failed on probes: {', '.join(unjudged)}; the warnings say how. "
+            "It must give every answer a verdict"
+        )
     broken = [
         f"{probe.name} (reward {verdicts[probe.name].reward:.4f})"
         for probe in probes

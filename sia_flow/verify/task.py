@@ -7,7 +7,7 @@ identity.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -20,6 +20,7 @@ from sia_flow.verify.modules import load_object
 from sia_flow.verify.own_data import content_name, find_own
 
 if TYPE_CHECKING:
+    from sia_flow.verify.apart.client import ApartVerifier, Bounds
     from sia_flow.verify.edits import TaskEdit
     from sia_flow.verify.probes import Probe
 
@@ -61,11 +62,33 @@ class Task:
             raise TaskError(f"task {self.name}: {folder}/scaffold.py is missing")
         return files
 
-    def verifier(self, mode: str | None, data_dir: Path) -> Verifier:
-        """Return the verifier of a mode (None: the default) on a prepared data set. Raises TaskError."""
+    def verifier(
+        self,
+        mode: str | None,
+        data_dir: Path,
+        bounds: Bounds | None = None,
+        warn: Callable[[str], None] | None = None,
+        *,
+        wait: bool = True,
+    ) -> ApartVerifier:
+        """Return the verifier of a mode (None: the default) on a prepared data set, in a process of its own.
+
+        `warn` hears of answers that it failed on. Raises TaskError; with `wait` off what only building it shows is
+        raised when it is first used.
+        """
+        from sia_flow.verify.apart.client import ApartVerifier, Place
+
         mode = mode or self.manifest.mode
         if mode not in self.manifest.modes:
             raise TaskError(f"task {self.name} has no mode {mode!r}{_suggest(mode, self.manifest.modes)}")
+        found = ApartVerifier(Place(self.root, self.name, mode, data_dir), bounds, warn)
+        return found.ready() if wait else found
+
+    def build(self, mode: str, data_dir: Path) -> Verifier:
+        """Return the task's own verifier, in this process, which is to be one that was made for it. Raises TaskError.
+
+        Who wants a verifier calls `verifier`.
+        """
         build = load_object(self.root, self.name, self.manifest.verifier)
         methods = (*VERIFIER_METHODS, *(("score_text",) if self.manifest.answer.type == "text" else ()))
         if not isinstance(build, type) or not all(callable(getattr(build, m, None)) for m in methods):
@@ -136,7 +159,10 @@ class Task:
         return cast("tuple[TaskEdit, ...]", load_object(self.root, self.name, self.manifest.edits)())
 
     def tools(self, verifier: Verifier) -> TaskTools | None:
-        """Return the tools that scaffolds have beside `score_visible`, or None."""
+        """Return the tools that scaffolds have beside `score_visible`, or None; made from the task's own verifier.
+
+        Who wants tools asks the verifier that `verifier` returned.
+        """
         if self.manifest.tools is None:
             return None
         return cast("TaskTools", load_object(self.root, self.name, self.manifest.tools)(verifier))

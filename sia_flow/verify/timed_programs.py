@@ -19,6 +19,7 @@ from sia_flow.files import write_atomic
 from sia_flow.lineage.claims import claimed
 from sia_flow.lineage.records import Verdict
 from sia_flow.protocols import Instance, Job, Limits, Outcome, Sandbox, Session
+from sia_flow.verify.apart.faults import FAULTS
 from sia_flow.verify.programs import REASONS, ProgramScorer
 from sia_flow.verify.race import Race
 from sia_flow.verify.task import Task
@@ -118,7 +119,7 @@ class TimedScorer(ProgramScorer):
         return Verdict.model_validate_json(file.read_bytes())
 
     def _keep(self, key: str, verdict: Verdict) -> None:
-        if self._kept is not None:
+        if self._kept is not None and verdict.reason not in FAULTS:
             write_atomic(self._kept / f"{key}.json", verdict.model_dump_json().encode(), sync=False)
 
 

@@ -51,10 +51,11 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
         os.close(handle)
 
 
-def ruleset(readable: Iterable[str], listable: Iterable[str] = ()) -> int:
+def ruleset(readable: Iterable[str], listable: Iterable[str] = (), writable: Iterable[str] = ()) -> int:
     """Return a descriptor of a rule set that lets `readable` paths be read and /dev/null be written.
 
-    In `listable` folders names can be read, of the folders below them too, but no file.
+    In `listable` folders names can be read, of the folders below them too, but no file. In `writable` folders
+    everything is allowed.
 
     Raises OSError where the kernel has no Landlock.
     """
@@ -67,6 +68,8 @@ def ruleset(readable: Iterable[str], listable: Iterable[str] = ()) -> int:
         _allow(handle, path, rights)
     for path in listable:
         _allow(handle, path, _READ_DIR)
+    for path in writable:
+        _allow(handle, path, struct.unpack_from("=Q", attributes)[0])
     _allow(handle, "/dev/null", _READ_FILE | _WRITE_FILE)
     for device in ("/dev/urandom", "/dev/zero"):
         _allow(handle, device, _READ_FILE)

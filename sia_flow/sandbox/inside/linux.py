@@ -27,6 +27,8 @@ PR_SET_SECCOMP = 22
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 
+CAP_DAC_READ_SEARCH = 1 << 2
+
 _CAPABILITY_VERSION_3 = 0x20080522
 _MNT_DETACH = 2
 _MOUNT_SETATTR, _ATTRIBUTE_READ_ONLY = 442, 1
@@ -85,10 +87,10 @@ def prctl(option: int, argument: int = 0, pointer: ctypes.c_void_p | None = None
     check(libc.prctl(option, ctypes.c_ulong(argument), pointer, 0, 0), f"prctl {option}")
 
 
-def drop_capabilities() -> None:
-    """Give up every capability; with no_new_privs set they cannot come back."""
+def drop_capabilities(keep: int = 0) -> None:
+    """Give up every capability but those whose bits `keep` has; with no_new_privs set they cannot come back."""
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
-    check(libc.capset(header, bytes(24)), "capset")
+    check(libc.capset(header, struct.pack("=6I", keep, keep, 0, 0, 0, 0)), "capset")
 
 
 def map_user(proc: int, uid: int, gid: int) -> None:

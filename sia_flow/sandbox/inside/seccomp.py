@@ -119,6 +119,8 @@ _METADATA: dict[str, Numbers] = {
 
 _CLONE3: Numbers = (435, 435)
 _CLONE: Numbers = (56, 220)
+_FORKS: tuple[Numbers, ...] = ((57, None), (58, None))
+_CLONE_THREAD = 0x10000
 _IOCTL: Numbers = (16, 29)
 _SOCKET: Numbers = (41, 198)
 _SOCKETPAIR: Numbers = (53, 199)
@@ -182,11 +184,22 @@ def _only_self(column: int, pid: int) -> list[bytes]:
     return steps + _deny(forbidden)
 
 
-def build(*, metadata: bool = False, signals: int | None = None, machine: str | None = None) -> bytes:
+def _only_threads(column: int) -> list[bytes]:
+    """Let the process start threads and no process."""
+    clone = _CLONE[column]
+    assert clone is not None
+    steps = [step for numbers in _FORKS if (number := numbers[column]) is not None for step in _deny(number)]
+    return steps + _when(clone, [_step(_LOAD, _ARGUMENT_0), _step(_JUMP_ANY_BIT, _CLONE_THREAD, 1, 0), _refuse()])
+
+
+def build(
+    *, metadata: bool = False, signals: int | None = None, lone: bool = False, machine: str | None = None
+) -> bytes:
     """Return the filter, eight bytes an instruction.
 
     With `metadata` set, calls that change modes, owners, times and extended attributes are denied too. With
-    `signals` set to a process id, signals may go to that id alone. Raises KeyError on another machine.
+    `signals` set to a process id, signals may go to that id alone. With `lone` set no process may be started.
+    Raises KeyError on another machine.
     """
     machine = machine or platform.machine()
     column = list(_AUDIT_ARCH).index(machine) if machine in _AUDIT_ARCH else -1
@@ -203,6 +216,8 @@ def build(*, metadata: bool = False, signals: int | None = None, machine: str | 
     steps += _arguments(column)
     if signals is not None:
         steps += _only_self(column, signals)
+    if lone:
+        steps += _only_threads(column)
     return b"".join([*steps, _step(_RETURN, _ALLOW)])
 
 
