@@ -20,9 +20,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from sia_flow.sandbox.exposure import interpreter  # noqa: E402
+from sia_flow.verify.apart.client import ApartVerifier  # noqa: E402
 from sia_flow.verify.task import Task, load_task  # noqa: E402
 
 STARTS = 5
+BATCH = 16
 INSIDE = (
     "import sys; from pathlib import Path; sys.path[:0] = [sys.argv[1]]; import sia_flow.verify.apart.client;"
     "import time; t = time.perf_counter(); from sia_flow.verify.task import load_task;"
@@ -33,7 +35,7 @@ INSIDE = (
 
 def main() -> None:
     """Print a line a task."""
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 100
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 30
     with tempfile.TemporaryDirectory() as folder:
         for name, data in (("denoise", "pbmc"), ("lawbench", "synthetic")):
             task, place = load_task(ROOT, name), ROOT / "data" / name / data
@@ -44,32 +46,44 @@ def main() -> None:
 
 
 def measure(task: Task, data: str, place: Path, rounds: int) -> None:
-    """Score one answer by turns in this process and apart."""
+    """Score the same answers by turns in this process, apart, and apart as a batch."""
     mode = task.manifest.mode
     here = task.build(mode, place)
     with task.verifier(mode, place) as apart:
-        ways = {"in one process": _scorer(task, here), "apart": _scorer(task, apart)}
+        ways = {"in one process": _one_by_one(task, here), "apart": _one_by_one(task, apart)}
+        ways["apart, as a batch"] = _batch(task, apart)
+        assert len({str(way()) for way in ways.values()}) == 1
         times = _by_turns(ways, rounds)
-        verdicts = [way() for way in ways.values()]
-    assert verdicts[0] == verdicts[1]
-    found = {way: 1e3 * median(seconds) for way, seconds in times.items()}
-    extra = 1e3 * median(b - a for a, b in zip(*times.values(), strict=True))
-    ratio = found["apart"] / found["in one process"]
-    told = ", ".join(f"{way} {value:.3f} ms" for way, value in found.items())
-    print(f"{task.name} ({data}), {rounds} scores each: {told}; ratio {ratio:.2f}, {extra:+.3f} ms each")
-    starts = _by_turns({"in one process": lambda: _build(task, place), "apart": lambda: _start(task, place)}, STARTS, 0)
-    built = [float(found) for found in (_build(task, place) for _ in range(STARTS))]
-    print(f"{task.name} starts: {median(built):.2f} s in one process, {median(starts['apart']):.2f} s apart")
+    print(f"{task.name} ({data}), {rounds} rounds of {BATCH} scores; ms a score, median and least:")
+    base = times["in one process"]
+    for way, seconds in times.items():
+        each, least = (1e3 * value / BATCH for value in (median(seconds), min(seconds)))
+        extra = 1e3 * median(b - a for a, b in zip(base, seconds, strict=True)) / BATCH
+        print(f"  {way:18s} {each:8.3f} {least:8.3f}   {median(seconds) / median(base):6.2f}x {extra:+8.3f} ms")
+    starts = _by_turns({"apart": lambda: _start(task, place)}, STARTS, 0)["apart"]
+    built = [float(_build(task, place)) for _ in range(STARTS)]
+    print(f"  starts: {median(built):.2f} s in one process that has numpy, {median(starts):.2f} s apart")
 
 
-def _scorer(task: Task, verifier: Any) -> Callable[[], Any]:
+def _items(task: Task, verifier: Any) -> list[tuple[Any, Any]]:
     (instance,) = verifier.instances("train", 1, 0)
     if task.manifest.answer.type == "text":
-        answer = f'{instance.public["id"]},"theft"'
-        return lambda: verifier.score_text(instance, answer)
+        return [(instance, f'{instance.public["id"]},"charge {number}"') for number in range(BATCH)]
     counts = instance.arrays["counts"]
-    output = np.repeat(counts.mean(axis=0, keepdims=True), len(counts), axis=0)
-    return lambda: verifier.score(instance, output)
+    mean = np.repeat(counts.mean(axis=0, keepdims=True), len(counts), axis=0)
+    return [(instance, mean * (1 + number / BATCH)) for number in range(BATCH)]
+
+
+def _one_by_one(task: Task, verifier: Any) -> Callable[[], Any]:
+    items = _items(task, verifier)
+    score = verifier.score_text if task.manifest.answer.type == "text" else verifier.score
+    return lambda: [score(*item) for item in items]
+
+
+def _batch(task: Task, verifier: ApartVerifier) -> Callable[[], Any]:
+    items = _items(task, verifier)
+    score = verifier.score_texts if task.manifest.answer.type == "text" else verifier.score_all
+    return lambda: score(items)
 
 
 def _by_turns(ways: Mapping[str, Callable[[], Any]], rounds: int, warm: int = 3) -> dict[str, list[float]]:

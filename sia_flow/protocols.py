@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -305,6 +305,17 @@ class Verifier(Protocol):
 
     def guards(self, metrics: Mapping[str, float]) -> Mapping[str, float]:
         """Return the guard margins of mean metrics; negative means broken."""
+
+
+@runtime_checkable
+class BatchVerifier(Protocol):
+    """A verifier that gains from being given several answers at once; the verdicts are the same."""
+
+    def score_all(self, items: Sequence[tuple[Instance, NDArray[np.float64]]]) -> list[Verdict]:
+        """Score what programs returned, in order."""
+
+    def score_texts(self, items: Sequence[tuple[Instance, str]]) -> list[Verdict]:
+        """Score texts, in order."""
 
 
 class TaskTools(Protocol):

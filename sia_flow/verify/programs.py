@@ -13,10 +13,12 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+
 from sia_flow.canonical import derive_seed, digest
 from sia_flow.errors import InfrastructureError
 from sia_flow.lineage.records import Verdict
-from sia_flow.protocols import Instance, Job, Limits, Outcome, Sandbox, Session, Verifier
+from sia_flow.protocols import BatchVerifier, Instance, Job, Limits, Outcome, Sandbox, Session, Verifier
 from sia_flow.verify.task import Task, array_name
 
 MAX_CHARACTERS = 1 << 16
@@ -109,7 +111,7 @@ class ProgramScorer:
             jobs = [self._job(instance, programs[key]) for key in keys]
             outcomes = self._run_jobs(instance, jobs)
             self.verifications += len(jobs)
-            verdicts |= {key: self._judge(instance, found) for key, found in zip(keys, outcomes, strict=True)}
+            verdicts |= dict(zip(keys, self._judge(instance, outcomes), strict=True))
         return verdicts
 
     def _run_jobs(self, instance: Instance, jobs: Sequence[Job]) -> list[Outcome]:
@@ -139,12 +141,23 @@ class ProgramScorer:
         self._sessions[instance.id] = session
         return session
 
-    def _judge(self, instance: Instance, outcome: Outcome) -> Verdict:
+    def _judge(self, instance: Instance, outcomes: Sequence[Outcome]) -> list[Verdict]:
+        failed = {index: found for index, one in enumerate(outcomes) if (found := self._unscorable(one)) is not None}
+        outputs = [one.value for index, one in enumerate(outcomes) if index not in failed]
+        items = [(instance, output) for output in outputs if isinstance(output, np.ndarray)]
+        if isinstance(self.verifier, BatchVerifier):
+            scored = iter(self.verifier.score_all(items))
+        else:
+            scored = iter([self.verifier.score(*item) for item in items])
+        return [failed[index] if index in failed else next(scored) for index in range(len(outcomes))]
+
+    def _unscorable(self, outcome: Outcome) -> Verdict | None:
+        """Return the verdict of a program that handed in no array."""
         if outcome.status != "OK":
             return self._failure(REASONS[outcome.status], outcome.error)
-        if outcome.value is None or isinstance(outcome.value, str):
+        if not isinstance(outcome.value, np.ndarray):
             return self._failure("bad_result", "the program returned no array")
-        return self.verifier.score(instance, outcome.value)
+        return None
 
     def _refuse(self, program: str) -> Verdict | None:
         if len(program) > MAX_CHARACTERS:

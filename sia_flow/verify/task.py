@@ -20,7 +20,8 @@ from sia_flow.verify.modules import load_object
 from sia_flow.verify.own_data import content_name, find_own
 
 if TYPE_CHECKING:
-    from sia_flow.verify.apart.client import ApartVerifier, Bounds
+    from sia_flow.verify.apart.client import ApartVerifier
+    from sia_flow.verify.apart.held import Bounds
     from sia_flow.verify.edits import TaskEdit
     from sia_flow.verify.probes import Probe
 
@@ -76,7 +77,8 @@ class Task:
         `warn` hears of answers that it failed on. Raises TaskError; with `wait` off what only building it shows is
         raised when it is first used.
         """
-        from sia_flow.verify.apart.client import ApartVerifier, Place
+        from sia_flow.verify.apart.client import ApartVerifier
+        from sia_flow.verify.apart.held import Place
 
         mode = mode or self.manifest.mode
         if mode not in self.manifest.modes:

@@ -111,6 +111,7 @@ def describe(error: Exception) -> dict[str, Any]:
     where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     if isinstance(error, WireError):
         text = f"it gave the host {error}"
+    # An answer may well have a part in the text.
     printable = "".join(char if char.isprintable() else " " for char in text)
     return {
         "own": own,

@@ -9,57 +9,33 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeVar
+from dataclasses import replace
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sia_flow.errors import InfrastructureError, SiaFlowError, VerifierError
+from sia_flow.errors import VerifierError
 from sia_flow.lineage.records import Split, Verdict
 from sia_flow.protocols import Instance
-from sia_flow.verify.apart import forms, ground
-from sia_flow.verify.apart.faults import CRASH, ERROR, MEMORY, SAID, TIMEOUT, BrokenRequest
+from sia_flow.verify.apart import forms
+from sia_flow.verify.apart.faults import ERROR, SAID, BrokenRequest
 from sia_flow.verify.apart.forms import Drawn, DrawnInstance
-from sia_flow.verify.apart.kinds import own_error
-from sia_flow.verify.apart.process import Ended, Late, Process
-from sia_flow.verify.apart.runners import Runners
-from sia_flow.verify.apart.wire import Message, WireError
+from sia_flow.verify.apart.held import Bounds, Held, Place
+from sia_flow.verify.apart.process import Request
+from sia_flow.verify.apart.wire import Message
 from sia_flow.verify.audit import Audit
 from sia_flow.verify.timed import Fault, TimedCase, TimedPlan, Timing
 
-TRIES = 2
 Found = TypeVar("Found")
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What a verifier may use. Seconds of processor time, bytes."""
-
-    judging: float = 60.0
-    """For one answer."""
-    other: float = 1200.0
-    """For anything else: its start, instances, baselines."""
-    memory: int = field(default_factory=ground.memory)
-    run: int = 8
-    """Answers in a row that it may fail on; at this many it is the verifier that is broken."""
-
-
-class Place(NamedTuple):
-    """Which verifier it is."""
-
-    root: Path
-    task: str
-    mode: str
-    data: Path
 
 
 class ApartVerifier:
     """A task's verifier in its own process, which starts at once; `ready` waits until it answers.
 
-    A context manager; `close` ends the process. Its methods raise what the task raised on purpose (`TaskError`,
+    A context manager; `close` ends the process. The verdict of an answer that it cannot judge has one of the reasons in
+    `faults`. Its methods raise what the task raised on purpose (`TaskError`,
     `InfrastructureError` and the like), and VerifierError where it breaks.
     """
 
@@ -72,10 +48,7 @@ class ApartVerifier:
         self._lock = threading.RLock()
         self._drawn: dict[tuple[Split, int, int], tuple[DrawnInstance, ...]] = {}
         self._row = 0
-        self._runners = Runners()
-        self._traits: dict[str, Any] = {}
-        self._started = False
-        self._process: Process | None = self._start()
+        self._held = Held(place, self._bounds)
 
     def __enter__(self) -> Self:
         return self
@@ -86,18 +59,18 @@ class ApartVerifier:
     def ready(self) -> ApartVerifier:
         """Wait until the verifier is built. Raises what building it raised."""
         with self._lock:
-            self._begun()
+            self._held.begun()
         return self
 
     def close(self) -> None:
         """End the process; a later question starts another."""
         with self._lock:
-            self._stop()
+            self._held.stop()
 
     @property
     def pid(self) -> int | None:
         """Process id, none while there is no process."""
-        return self._process.pid if self._process else None
+        return self._held.pid
 
     @property
     def confined(self) -> Mapping[str, int | bool]:
@@ -153,11 +126,19 @@ class ApartVerifier:
 
     def score(self, instance: Instance, output: NDArray[np.float64]) -> Verdict:
         """Score what a candidate program returned."""
-        return self._judged({"do": "score", "drawn": _drawn(instance)}, [output])
+        return self.score_all([(instance, output)])[0]
+
+    def score_all(self, items: Sequence[tuple[Instance, NDArray[np.float64]]]) -> list[Verdict]:
+        """Score several of them; one is on its way while another is judged."""
+        return self._judged([({"do": "score", "drawn": _drawn(i)}, [output]) for i, output in items])
 
     def score_text(self, instance: Instance, answer: str) -> Verdict:
         """Score an answer that is a text."""
-        return self._judged({"do": "score_text", "drawn": _drawn(instance), "answer": answer})
+        return self.score_texts([(instance, answer)])[0]
+
+    def score_texts(self, items: Sequence[tuple[Instance, str]]) -> list[Verdict]:
+        """Score several of them; one is on its way while another is judged."""
+        return self._judged([({"do": "score_text", "drawn": _drawn(i), "answer": a}, ()) for i, a in items])
 
     def baselines(self, instance: Instance) -> Mapping[str, Verdict]:
         """Return the verdicts of the task's published baselines, by name."""
@@ -190,56 +171,57 @@ class ApartVerifier:
 
     def fault(self, output: NDArray[Any], expected: NDArray[Any]) -> Fault | None:
         """Return what is wrong with an output beside the reference's, or None."""
-        try:
-            return self._tried({"do": "fault"}, [output, expected], lambda m: forms.fault_from(m.header["ok"]))
-        except BrokenRequest as broken:
-            return Fault(broken.reason, SAID)
+        with self._lock:
+            try:
+                return self._twice(({"do": "fault"}, [output, expected]), self._bounds.judging, _fault)
+            except BrokenRequest as broken:
+                self._count(broken)
+                return Fault(broken.reason, SAID)
 
     def verdict(self, timings: Sequence[Timing]) -> Verdict:
         """Return the verdict of a program that was right in every call."""
-        return self._judged({"do": "verdict", "timings": [forms.timing_to(one) for one in timings]})
+        return self._judged([({"do": "verdict", "timings": [forms.timing_to(one) for one in timings]}, ())])[0]
 
     def call_tool(self, name: str, instance: Instance, params: Mapping[str, Any]) -> Any:
         """Answer one of the task's tools. Raises ValueError where a scaffold asked what breaks it."""
         asked = {"do": "tool", "name": name, "drawn": _drawn(instance), "params": dict(params)}
-        try:
-            return self._tried(asked, (), lambda found: found.header["ok"], mine=("ValueError",))
-        except BrokenRequest as broken:
-            refused = str(broken) if broken.kind == "ValueError" else f"{name}: the tool broke on this call"
-            raise ValueError(refused) from broken
-
-    def _judged(self, header: Mapping[str, Any], arrays: Sequence[NDArray[Any]] = ()) -> Verdict:
-        try:
-            return self._tried(header, arrays, lambda found: forms.verdict_from(found.header["ok"]))
-        except BrokenRequest as broken:
-            return Verdict(reward=self.floor, valid=False, reason=broken.reason, feedback=SAID)
-
-    def _tried(
-        self,
-        header: Mapping[str, Any],
-        arrays: Sequence[NDArray[Any]],
-        read: Callable[[Message], Found],
-        mine: Sequence[str] = (),
-    ) -> Found:
-        """Ask what hangs on an answer; failures count, but for exceptions of these kinds. Raises BrokenRequest."""
         with self._lock:
             try:
-                found = self._twice(header, arrays, read, self._bounds.judging)
+                return self._twice((asked, ()), self._bounds.judging, lambda found: found.header["ok"])
             except BrokenRequest as broken:
-                if broken.kind not in mine:
-                    self._count(broken)
-                raise
-            self._row = 0
-            return found
+                if broken.kind == "ValueError":
+                    raise ValueError(broken.said) from broken
+                self._count(broken)
+                raise ValueError(f"{name}: the tool broke on this call") from broken
 
-    def _sure(self, header: Mapping[str, Any], read: Callable[[Message], Found]) -> Found:
-        """Ask what hangs on no answer. Raises VerifierError."""
+    def _judged(self, requests: Sequence[Request]) -> list[Verdict]:
+        """Return a verdict for each answer, whatever the verifier does on some. Raises VerifierError."""
+        verdicts: list[Verdict] = []
         with self._lock:
-            try:
-                return self._twice(header, (), read, self._bounds.other)
-            except BrokenRequest as broken:
-                words = f"task {self.place.task}: its verifier fails in {header['do']}: {broken}"
-                raise VerifierError(words, broken.kind) from broken
+            while len(verdicts) < len(requests):
+                try:
+                    for found in self._held.ask_all(requests[len(verdicts) :], self._bounds.judging, _verdict):
+                        verdicts += [self._failed(found) if isinstance(found, BrokenRequest) else self._sound(found)]
+                except BrokenRequest as broken:
+                    verdicts.append(self._again(requests[len(verdicts)], broken))
+        return verdicts
+
+    def _again(self, request: Request, broken: BrokenRequest) -> Verdict:
+        """Judge an answer that cost the process once more: it may have been the machine's fault."""
+        if broken.reason == ERROR:
+            return self._failed(broken)
+        try:
+            return self._sound(self._held.ask(request, self._bounds.judging, _verdict))
+        except BrokenRequest as again:
+            return self._failed(again)
+
+    def _sound(self, verdict: Verdict) -> Verdict:
+        self._row = 0
+        return verdict
+
+    def _failed(self, broken: BrokenRequest) -> Verdict:
+        self._count(broken)
+        return Verdict(reward=self.floor, valid=False, reason=broken.reason, feedback=SAID)
 
     def _count(self, broken: BrokenRequest) -> None:
         """Put a failure on an answer on record; raise VerifierError where it is one of many in a row."""
@@ -253,108 +235,27 @@ class ApartVerifier:
             ) from broken
         self._warn(f"task {self.place.task}: its verifier failed on an answer ({broken.reason}): {broken}")
 
-    def _twice(
-        self, header: Mapping[str, Any], arrays: Sequence[NDArray[Any]], read: Callable[[Message], Found], limit: float
-    ) -> Found:
-        """Ask, and once more where the process was lost: the machine may be at fault. Raises BrokenRequest."""
-        for _ in range(TRIES - 1):
+    def _sure(self, header: Mapping[str, Any], read: Callable[[Message], Found]) -> Found:
+        """Ask what hangs on no answer. Raises VerifierError."""
+        with self._lock:
             try:
-                return self._once(header, arrays, read, limit)
+                return self._twice((header, ()), self._bounds.other, read)
             except BrokenRequest as broken:
-                if broken.reason == ERROR:
-                    raise
-        return self._once(header, arrays, read, limit)
+                words = f"task {self.place.task}: its verifier fails in {header['do']}: {broken}"
+                raise VerifierError(words, broken.kind) from broken
 
-    def _once(
-        self, header: Mapping[str, Any], arrays: Sequence[NDArray[Any]], read: Callable[[Message], Found], limit: float
-    ) -> Found:
-        process = self._begun()
-        healthy = False
+    def _twice(self, request: Request, limit: float, read: Callable[[Message], Found]) -> Found:
+        """Ask, and once more where that cost the process. Raises BrokenRequest."""
         try:
-            message = process.ask(header, arrays, limit, self._runners.answer)
-            self._raise(message.header)
-            found = read(message)
-            healthy = True
-        except Ended as ended:
-            raise BrokenRequest(CRASH, f"its process ended ({ended})") from ended
-        except Late as late:
-            raise BrokenRequest(TIMEOUT, f"no answer within {limit:g} s of processor time") from late
-        except WireError as error:
-            healthy = True
-            raise BrokenRequest(ERROR, f"it was to be given {error}") from error
-        except (KeyError, TypeError, ValueError) as error:
-            raise BrokenRequest(CRASH, f"its process sent what is no answer ({type(error).__name__})") from error
+            return self._held.ask(request, limit, read)
         except BrokenRequest as broken:
-            healthy = broken.reason == ERROR
-            raise
-        except SiaFlowError:
-            healthy = True
-            raise
-        finally:
-            if not healthy:
-                self._stop()
-        return found
-
-    def _raise(self, header: Mapping[str, Any]) -> None:
-        """Raise what the process says went wrong."""
-        if "error" not in header:
-            return
-        error = header["error"]
-        if error["own"]:
-            raise own_error(error["own"], error["text"], error["reason"])
-        reason = MEMORY if error["kind"] in {"MemoryError", "_ArrayMemoryError"} else ERROR
-        text = error["text"] if error["kind"] == "ValueError" else f"{error['text']} ({error['where']})"
-        raise BrokenRequest(reason, text, error["kind"])
+            if broken.reason == ERROR:
+                raise
+        return self._held.ask(request, limit, read)
 
     def _trait(self, name: str) -> Any:
         with self._lock:
-            if not self._traits:
-                self._begun()
-            return self._traits[name]
-
-    def _begun(self) -> Process:
-        """Return a process that has built its verifier."""
-        if self._process is None:
-            self._process = self._start()
-        if not self._started:
-            healthy = False
-            try:
-                self._meet(self._process.hear(self._bounds.other))
-                healthy = True
-            except (Ended, Late, BrokenRequest) as error:
-                why = str(error) or "it does not answer"
-                raise _start_error(self.place.task, error, why) from error
-            finally:
-                if not healthy:
-                    self._stop()
-            self._started = True
-        return self._process
-
-    def _meet(self, message: Message) -> None:
-        self._raise(message.header)
-        traits = message.header["ok"]
-        same = all(traits[name] == self._traits.get(name, traits[name]) for name in ("digest", "data_digest"))
-        if not same:
-            raise VerifierError(
-                f"task {self.place.task}: its verifier or its data changed while it ran; run the same command again"
-            )
-        self._traits = traits
-
-    def _start(self) -> Process:
-        place = self.place
-        orders = {"serve": "sia_flow.verify.apart.child", "root": str(place.root.resolve()), "task": place.task}
-        orders |= {"mode": place.mode, "data": str(place.data.resolve())}
-        self._started = False
-        try:
-            return Process(orders, place.root.resolve(), place.task, place.data, self._bounds.memory)
-        except (OSError, Ended, Late) as error:
-            raise InfrastructureError(f"the verifier's process did not start: {error}") from error
-
-    def _stop(self) -> None:
-        if self._process is not None:
-            self._process.close()
-            self._process = None
-            self._runners.close()
+            return self._held.traits[name]
 
 
 class ApartTools:
@@ -387,7 +288,9 @@ def _instances(found: Message, split: Split, count: int, seed: int) -> tuple[Dra
     )
 
 
-def _start_error(task: str, error: Exception, why: str) -> SiaFlowError:
-    if isinstance(error, BrokenRequest) and error.reason == ERROR:
-        return VerifierError(f"task {task}: its verifier cannot be made: {why}", error.kind)
-    return InfrastructureError(f"task {task}: the process of its verifier did not start: {why}")
+def _verdict(found: Message) -> Verdict:
+    return forms.verdict_from(found.header["ok"])
+
+
+def _fault(found: Message) -> Fault | None:
+    return forms.fault_from(found.header["ok"])

@@ -19,3 +19,8 @@ class BrokenRequest(Exception):  # noqa: N818 - what happened to one request; th
         self.reason = reason
         self.kind = kind
         """Name of the exception that the verifier raised."""
+
+    @property
+    def said(self) -> str:
+        """The exception's own words, without its name and where it was raised."""
+        return str(self).partition(": ")[2].rpartition(" (")[0]

@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from sia_flow.apart import start_apart
 from sia_flow.canonical import canonical_json
 from sia_flow.sandbox.backends import HERE
 from sia_flow.verify.apart import ground
-from sia_flow.verify.apart.wire import Message, Room, WireError, pack, unpack
+from sia_flow.verify.apart.wire import PARTS, SMALL, Message, Room, WireError, pack, unpack
 
 _BEGIN = "import sys; sys.path.insert(0, sys.argv[1]); from inside.verifier import main; main()"
 LOOK = 0.5
@@ -42,6 +42,10 @@ PATIENCE = 10
 SAID = 4000
 """Bytes kept of what the process wrote."""
 _TICK = os.sysconf("SC_CLK_TCK")
+
+
+Request = tuple[Mapping[str, Any], Sequence[NDArray[Any]]]
+Answer = Callable[[Message], Mapping[str, Any]]
 
 
 class Ended(Exception):  # noqa: N818 - the holder starts another
@@ -59,6 +63,8 @@ class Process:
         self._scratch = Path(tempfile.mkdtemp(prefix="sia-flow-verifier-"))
         self._connection, inner = socket.socketpair()
         self._said = b""
+        self._owed = 0
+        self._refused: WireError | None = None
         self._room = Room()
         handles = [inner.fileno(), self._room.handle]
         with inner:
@@ -76,20 +82,54 @@ class Process:
         text = canonical_json(first)
         self._send([memoryview(struct.pack("=I", len(text)) + text)], time.monotonic() + 60)
 
-    def ask(
-        self,
-        header: Mapping[str, Any],
-        arrays: Sequence[NDArray[Any]],
-        seconds: float,
-        answer: Callable[[Message], Mapping[str, Any]],
-    ) -> Message:
+    def ask(self, header: Mapping[str, Any], arrays: Sequence[NDArray[Any]], seconds: float, answer: Answer) -> Message:
         """Ask something and return the reply; `answer` answers what the verifier asks meanwhile.
 
         `seconds` are of processor time. Raises Ended, Late, and WireError for what cannot be asked at all.
         """
-        parts = pack(header, arrays, self._room)
-        clock = _Clock(self.pid, seconds)
-        self._send(parts, clock.deadline)
+        return next(self.ask_all([(header, arrays)], seconds, answer))
+
+    def ask_all(self, requests: Iterable[Request], seconds: float, answer: Answer) -> Iterator[Message]:
+        """Ask several things and yield the replies, in order; each is on its way before the last one is answered.
+
+        See `ask`; a generator that is left before its end leaves a process that must be closed.
+        """
+        left, parts, more = iter(requests), None, True
+        while more or self._owed:
+            # Not sooner: to make a message is to write to the room, whose parts may both be read until then.
+            if more and parts is None and self._owed < PARTS:
+                parts = self._next(left)
+                more = parts is not None
+            # What a pipe cannot hold would wait for a process that may be waiting for this one.
+            if parts is not None and (not self._owed or sum(map(len, parts)) <= SMALL):
+                self._owed += 1
+                self._send(parts, time.monotonic() + PATIENCE * seconds)
+                parts = None
+                if self._owed < PARTS:
+                    continue
+            if self._owed:
+                reply = self._reply(_Clock(self.pid, seconds), answer)
+                self._owed -= 1
+                yield reply
+        if self._refused is not None:
+            raise self._refused
+
+    @property
+    def idle(self) -> bool:
+        """Whether every question has its answer."""
+        return not self._owed
+
+    def _next(self, requests: Iterator[Request]) -> list[memoryview] | None:
+        """Return the next request's message; none at the end, and where one cannot be asked: its turn comes later."""
+        self._refused = None
+        request = next(requests, None)
+        try:
+            return None if request is None else pack(*request, self._room)
+        except WireError as error:
+            self._refused = error
+            return None
+
+    def _reply(self, clock: _Clock, answer: Answer) -> Message:
         while True:
             message = self.hear(clock)
             if "ask" not in message.header:
@@ -121,7 +161,12 @@ class Process:
         code = self._process.returncode
         how = "it fell silent" if code is None else f"exit code {code}" if code >= 0 else _name(-code)
         lines = [line.strip() for line in self._said.decode("utf-8", "replace").splitlines() if line.strip()]
-        text = "; ".join(lines[-4:])
+        dumped = next((number for number, line in enumerate(lines) if line.startswith("Fatal Python error")), None)
+        if dumped is None:
+            text = "; ".join(lines[-4:])
+        else:
+            # The innermost frame comes first.
+            text = "; ".join([lines[dumped], *[line for line in lines[dumped:] if line.startswith("File ")][:1]])
         return f"{how}: {''.join(c if c.isprintable() else ' ' for c in text)}"[:500] if text else how
 
     def _fill(self, view: memoryview, clock: _Clock) -> None:

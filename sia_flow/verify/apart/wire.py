@@ -22,9 +22,12 @@ from numpy.typing import NDArray
 
 from sia_flow.sandbox.strict_json import Caps, HostileJsonError, parse
 
-HEAD = struct.Struct("=IQ?")
-"""Bytes of the JSON, bytes of the arrays, and whether these are in the room."""
-ROOM = 32 << 20
+HEAD = struct.Struct("=IQB")
+"""Bytes of the JSON, bytes of the arrays, and which part of the room these are in, 0 for none."""
+PARTS = 2
+"""One is read while the other is written."""
+ROOM = 16 << 20
+"""Bytes of a part."""
 SMALL = 1 << 15
 """Bytes that go with the message itself."""
 TEXT = Caps(size=256 << 20, depth=64, nodes=20_000_000, digits=4000)
@@ -58,17 +61,20 @@ class Room:
 
     def __init__(self) -> None:
         self.handle = os.memfd_create("room", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(self.handle, ROOM)
+        os.ftruncate(self.handle, PARTS * ROOM)
         # Who shrank it would kill the host.
         fcntl.fcntl(self.handle, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
-        self._memory = mmap.mmap(self.handle, ROOM)
+        self._memory = mmap.mmap(self.handle, PARTS * ROOM)
+        self._last = 0
 
-    def put(self, parts: Sequence[memoryview]) -> None:
-        """Write one after the other, from the beginning."""
-        start = 0
+    def put(self, parts: Sequence[memoryview]) -> int:
+        """Write one after the other to the part whose turn it is, and return its number, from 1."""
+        self._last = self._last % PARTS + 1
+        start = (self._last - 1) * ROOM
         for part in parts:
             self._memory[start : start + len(part)] = part
             start += len(part)
+        return self._last
 
     def close(self) -> None:
         """Let go of it."""
@@ -83,9 +89,9 @@ class RoomReader:
         self._handle = handle
         self._memory: mmap.mmap | None = None
 
-    def view(self, size: int) -> memoryview:
-        """Return the first bytes, which may be written to: what is written stays here."""
-        self._memory = mmap.mmap(self._handle, size, access=mmap.ACCESS_COPY)
+    def view(self, part: int, size: int) -> memoryview:
+        """Return the first bytes of a part, which may be written to: what is written stays here."""
+        self._memory = mmap.mmap(self._handle, size, access=mmap.ACCESS_COPY, offset=(part - 1) * ROOM)
         return memoryview(self._memory)
 
     def release(self) -> None:
@@ -117,17 +123,16 @@ def pack(header: Mapping[str, Any], arrays: Sequence[NDArray[Any]] = (), room: R
         raise WireError(f"a message of {len(data)} and {size} bytes; {TEXT.size} and {MOST} are the most")
     parts = [memoryview(array.reshape(-1).view(np.uint8).data) for array in plain if array.nbytes]
     if room is not None and SMALL < size <= ROOM:
-        room.put(parts)
-        return [memoryview(HEAD.pack(len(data), size, True) + data)]
-    return [memoryview(HEAD.pack(len(data), size, False) + data), *parts]
+        return [memoryview(HEAD.pack(len(data), size, room.put(parts)) + data)]
+    return [memoryview(HEAD.pack(len(data), size, 0) + data), *parts]
 
 
 def unpack(fill: Fill, room: RoomReader | None = None) -> Message:
     """Return the next message. Raises WireError, and what `fill` raises."""
     head = bytearray(HEAD.size)
     fill(memoryview(head))
-    length, size, placed = HEAD.unpack(head)
-    if length > TEXT.size or size > (ROOM if placed else MOST):
+    length, size, part = HEAD.unpack(head)
+    if length > TEXT.size or size > (ROOM if part else MOST) or part > PARTS:
         raise WireError(f"a message of {length} and {size} bytes; {TEXT.size} and {MOST} are the most")
     text = bytearray(length)
     fill(memoryview(text))
@@ -135,11 +140,11 @@ def unpack(fill: Fill, room: RoomReader | None = None) -> Message:
     forms = [_form(form) for form in _list(header.pop("arrays", None))]
     if sum(nbytes for _, _, nbytes in forms) != size:
         raise WireError(f"arrays of {size} bytes, which is not what was declared")
-    if not placed:
+    if not part:
         return Message(header, [_array(fill, *form) for form in forms])
     if room is None:
         raise WireError("arrays where this side does not look")
-    return Message(header, _placed(room.view(size), forms))
+    return Message(header, _placed(room.view(part, size), forms))
 
 
 def _header(data: bytes) -> dict[str, Any]:
