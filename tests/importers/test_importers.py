@@ -10,13 +10,14 @@ from sia_flow.errors import TaskError
 from sia_flow.foreign.base import ForeignVerifier
 from sia_flow.importers.layout import lay_out
 from sia_flow.importers.read_foreign import Options, read
-from sia_flow.protocols import Instance
+from sia_flow.protocols import Instance, Verifier
 from sia_flow.scaffold.contract import check as check_scaffold
 from sia_flow.spec.load import load_experiments
+from sia_flow.verify.apart.client import ApartVerifier
 from sia_flow.verify.task import Task, load_task
 
 
-def take(project: Path, kind: str, path: Path, **options: object) -> tuple[Task, ForeignVerifier]:
+def take(project: Path, kind: str, path: Path, **options: object) -> tuple[Task, ApartVerifier]:
     found = read(kind, path, Options(**options))
     lay_out(found, project)
     task = load_task(project, found.name)
@@ -25,11 +26,18 @@ def take(project: Path, kind: str, path: Path, **options: object) -> tuple[Task,
     assert experiment.spec.task.name == found.name
     assert len(list(task.base_pairs(task.data_dir(project), 0))) == task.manifest.base.count
     verifier = task.verifier(None, task.data_dir(project))
-    assert isinstance(verifier, ForeignVerifier)
+    assert isinstance(here(verifier), ForeignVerifier)
+    assert (verifier.digest, verifier.data_digest) == (here(verifier).digest, here(verifier).data_digest)
     return task, verifier
 
 
-def first(verifier: ForeignVerifier, split: str = "train") -> Instance:
+def here(verifier: ApartVerifier) -> Verifier:
+    """Return the same verifier in this process."""
+    place = verifier.place
+    return load_task(place.root, place.task).build(place.mode, place.data)
+
+
+def first(verifier: ApartVerifier, split: str = "train") -> Instance:
     return verifier.instances(split, 1, 0)[0]
 
 
@@ -73,13 +81,13 @@ def test_an_inspect_task_keeps_its_scorer(project: Path, inspect_file: Path) -> 
     _, sums = take(project, "inspect", Path(f"{inspect_file}@sums"))
     _, near = take(project, "inspect", Path(f"{inspect_file}@near"))
     one = first(sums)
-    right = sums.rows[one.id.partition("/")[2]]["answer"]
+    right = here(sums).rows[one.id.partition("/")[2]]["answer"]
     assert one.public["question"]["input"].startswith("What is")
     assert right not in json.dumps(dict(one.public)).replace(one.public["question"]["input"], "")
     assert sums.score_text(one, f"It is {right}.").reward == 1.0
     assert sums.score_text(one, "It is a number.").reward == 0.0
     twin = first(near)
-    target = float(near.rows[twin.id.partition("/")[2]]["answer"])
+    target = float(here(near).rows[twin.id.partition("/")[2]]["answer"])
     assert near.score_text(twin, str(target + 1)).reward == pytest.approx(0.9)
     assert near.score_text(twin, "no number").reason == "exception"
     assert sums.score_text(sums.visible(one), right).reason == "not_scorable"
@@ -90,7 +98,7 @@ def test_an_mle_bench_grader_never_meets_the_program(project: Path, competition:
     one = first(verifier)
     head = "import pandas as pd\ntest = pd.read_csv('test.csv')\n"
     write = "test[['id', 'y']].to_csv('submission.csv', index=False)\n"
-    assert verifier.lower_is_better
+    assert here(verifier).lower_is_better
     assert verifier.score_text(one, f"{head}test['y'] = 2 * test['x']\n{write}").reward == 1.0
     off = verifier.score_text(one, f"{head}test['y'] = 2 * test['x'] + 1\n{write}")
     assert (off.reward, off.metrics["score"]) == (0.5, 1.0)
@@ -101,13 +109,13 @@ def test_an_mle_bench_grader_never_meets_the_program(project: Path, competition:
     assert verifier.score_text(one, "x = 1\n").feedback == "the program wrote no submission.csv"
     spy = "from pathlib import Path\nassert [p for p in Path('/tmp').rglob('*') if 'answer' in p.name]\n"
     assert "AssertionError" in verifier.score_text(one, spy).feedback
-    splits = [set(verifier._meta["splits"][name]) for name in ("train", "select", "sealed")]
+    splits = [set(here(verifier)._meta["splits"][name]) for name in ("train", "select", "sealed")]
     assert sum(map(len, splits)) == len(set.union(*splits)) == 40
 
 
 def test_a_sia_agent_folder_becomes_rows(project: Path, sia_folder: Path) -> None:
     task, verifier = take(project, "sia-agent", sia_folder, name="evenodd")
-    rows = verifier.rows
+    rows = here(verifier).rows
     assert sum(row["split"] == "sealed" for row in rows.values()) == 40
     assert "train-3" not in rows
     one = first(verifier, "sealed")
@@ -121,7 +129,7 @@ def test_a_sia_agent_folder_becomes_rows(project: Path, sia_folder: Path) -> Non
     data = task.data_dir(project) / "rows.jsonl"
     data.write_text(data.read_text().replace("odd", "even"))
     with pytest.raises(TaskError, match=r"not what meta\.json describes"):
-        _ = task.verifier(None, data.parent).rows
+        first(task.verifier(None, data.parent))
 
 
 def test_nothing_is_laid_out_twice(project: Path, evolve_folder: Path) -> None:

@@ -31,6 +31,7 @@ from sia_flow.spec.load import load_experiments
 from sia_flow.verify.manifest import Answer, read_manifest
 from sia_flow.verify.task import Task
 from tasks.lawbench import corpus, data
+from tasks.lawbench.verifier import LawBenchVerifier
 from tests.tasks.lawbench.conftest import ROOT
 
 CONTEXT = Context(None)
@@ -61,7 +62,7 @@ def rolled(lab: Lab, scaffold: Mapping[str, str], count: int = 6) -> list[Trajec
 
 
 def test_the_task_gives_its_verifier_and_refuses_another_mode(lab: Lab) -> None:
-    assert type(lab.verifier).__name__ == "LawBenchVerifier"
+    assert lab.verifier.digest == LawBenchVerifier("exact", lab.data_dir).digest
     with pytest.raises(TaskError, match="no mode 'sia'"):
         lab.task.verifier("sia", lab.data_dir)
 
