@@ -10,6 +10,7 @@ import functools
 import socket
 import sys
 import traceback
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.machinery import ModuleSpec
@@ -44,6 +45,7 @@ class Line:
     def __init__(self, connection: socket.socket, room: int) -> None:
         self._connection = connection
         self._room = RoomReader(room)
+        self._ahead: deque[Message] = deque()
 
     def say(self, header: Mapping[str, Any], arrays: Sequence[NDArray[Any]] = ()) -> None:
         """Send a message. Raises WireError where it cannot be one, before anything is sent."""
@@ -53,13 +55,18 @@ class Line:
             self._connection.sendall(part)
 
     def hear(self) -> Message:
-        """Return the host's next message. Raises Gone."""
-        return unpack(self._fill, self._room)
+        """Return the host's next request. Raises Gone."""
+        return self._ahead.popleft() if self._ahead else unpack(self._fill, self._room)
 
     def ask(self, header: Mapping[str, Any], arrays: Sequence[NDArray[Any]] = ()) -> Message:
         """Ask the host for something in the middle of a request."""
         self.say(header, arrays)
-        return self.hear()
+        while True:
+            message = unpack(self._fill, self._room)
+            if "do" not in message.header:
+                return message
+            # The next request came before the answer.
+            self._ahead.append(message)
 
     def _fill(self, view: memoryview) -> None:
         done = 0

@@ -87,23 +87,22 @@ class RoomReader:
 
     def __init__(self, handle: int) -> None:
         self._handle = handle
-        self._memory: mmap.mmap | None = None
+        self._mapped: list[mmap.mmap] = []
 
     def view(self, part: int, size: int) -> memoryview:
         """Return the first bytes of a part, which may be written to: what is written stays here."""
-        self._memory = mmap.mmap(self._handle, size, access=mmap.ACCESS_COPY, offset=(part - 1) * ROOM)
-        return memoryview(self._memory)
+        self._mapped.append(mmap.mmap(self._handle, size, access=mmap.ACCESS_COPY, offset=(part - 1) * ROOM))
+        return memoryview(self._mapped[-1])
 
     def release(self) -> None:
         """Let the host write again. An array that is still held keeps what it was: its pages become its own."""
-        if self._memory is None:
-            return
-        try:
-            self._memory.close()
-        except BufferError:
-            for start in range(0, len(self._memory), mmap.PAGESIZE):
-                self._memory[start] = self._memory[start]
-        self._memory = None
+        while self._mapped:
+            memory = self._mapped.pop()
+            try:
+                memory.close()
+            except BufferError:
+                for start in range(0, len(memory), mmap.PAGESIZE):
+                    memory[start] = memory[start]
 
 
 def pack(header: Mapping[str, Any], arrays: Sequence[NDArray[Any]] = (), room: Room | None = None) -> list[memoryview]:
