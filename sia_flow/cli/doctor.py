@@ -49,6 +49,7 @@ def examine_machine(minimum: int) -> dict[str, Any]:
         "runnable": isolation["problem"] is None,
         "isolation": isolation,
         "backends": survey(),
+        "verifier": _verifier(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "cores": len(os.sched_getaffinity(0)),
@@ -67,6 +68,7 @@ def lines(report: dict[str, Any]) -> list[str]:
     found = [
         *_isolation_lines(isolation),
         *([] if isolation["problem"] else _backend_lines(report["backends"], isolation["backend"])),
+        f"verifier    in a process of its own: {_held(report['verifier'])}",
         f"python      {report['python']}; {packages}",
         f"machine     {report['cores']} cores, {memory:.0f} GiB memory, {disk:.0f} GiB disk free",
     ]
@@ -105,6 +107,18 @@ def _isolation(minimum: int) -> dict[str, Any]:
         nothing: list[str] = []
         return {"level": 0, "backend": None, "features": nothing, "missing": nothing, "problem": str(error)}
     return {**found.model_dump(mode="json"), "remedies": remedies(found.level), "problem": None}
+
+
+def _verifier() -> dict[str, Any]:
+    """Return what holds a task's verifier: Landlock's version (0: none), and whether seccomp does."""
+    from sia_flow.sandbox.inside import landlock, seccomp
+
+    return {"landlock": landlock.abi(), "seccomp": platform.machine() in seccomp.MACHINES}
+
+
+def _held(verifier: dict[str, Any]) -> str:
+    files = f"Landlock {verifier['landlock']}" if verifier["landlock"] else "no Landlock, so it reads what its user can"
+    return f"{files}, {'seccomp' if verifier['seccomp'] else 'no seccomp'}, rlimits"
 
 
 def _version(name: str) -> str | None:

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from sia_flow.errors import InfrastructureError, TaskError, VerifierError
+from sia_flow.importers.fresh import lay_new
 from sia_flow.protocols import Sandbox
 from sia_flow.sandbox.inside import landlock
 from sia_flow.verify.apart import wire
@@ -69,13 +70,6 @@ def until(condition, seconds=10.0):
 # --- the same verdicts ------------------------------------------------------------------------------------------
 
 
-def prepared(name: str, folder: Path) -> tuple[Task, Path]:
-    task = load_task(ROOT, name)
-    given = {"denoise": "synthetic", "lawbench": "synthetic", "trimul": "shapes"}[name]
-    task.prepare(given, folder)
-    return task, folder
-
-
 @pytest.mark.parametrize("mode", ["guarded", "ttt"])
 def test_denoise_is_scored_to_the_last_bit(mode: str, task: Task, data_dir: Path) -> None:
     here = task.build(mode, data_dir)
@@ -113,30 +107,11 @@ def test_denoise_is_scored_to_the_last_bit(mode: str, task: Task, data_dir: Path
                 assert not its.private
 
 
-def test_lawbench_is_scored_and_its_tools_answer_alike(tmp_path: Path) -> None:
-    task, folder = prepared("lawbench", tmp_path)
-    here = task.build("exact", folder)
-    tools = task.tools(here)
-    with task.verifier("exact", folder) as there:
-        assert (there.digest, there.data_digest) == (here.digest, here.data_digest)
-        ours, theirs = here.instances("train", 40, 0), there.instances("train", 40, 0)
-        lines = [here.line(one, number % 12) for number, one in enumerate(ours)]
-        expected = [here.score_text(*item) for item in zip(ours, lines, strict=True)]
-        assert {verdict.reward for verdict in expected} == {0.0, 1.0}
-        assert there.score_texts(list(zip(theirs, lines, strict=True))) == expected
-        assert there.score_text(there.visible(theirs[0]), lines[0]) == here.score_text(here.visible(ours[0]), lines[0])
-        assert there.baselines(theirs[0]) == here.baselines(ours[0])
-        asked = {"tool": "svc", "count": 3}
-        assert there.tools().names == tools.names
-        assert there.tools().call("candidates", theirs[1], asked) == tools.call("candidates", ours[1], asked)
-        with pytest.raises(ValueError, match=r"^candidates takes tool, one of .*, and count, from 1 to 20$"):
-            there.tools().call("candidates", theirs[1], {"tool": "svc", "count": 0})
-
-
 def test_a_timed_task_says_the_same(tmp_path: Path) -> None:
-    task, folder = prepared("trimul", tmp_path)
-    here = task.build("cpu", folder)
-    with task.verifier("cpu", folder) as there:
+    task = load_task(ROOT, "trimul")
+    task.prepare("shapes", tmp_path)
+    here = task.build("cpu", tmp_path)
+    with task.verifier("cpu", tmp_path) as there:
         (mine,), (its,) = here.instances("train", 1, 0), there.instances("train", 1, 0)
         plan = here.plan(mine)
         assert there.plan(its) == plan
@@ -148,6 +123,21 @@ def test_a_timed_task_says_the_same(tmp_path: Path) -> None:
         first = inputs[min(inputs)]
         assert there.fault(first, first) is None
         assert there.fault(first, first + 1) == here.fault(first, first + 1)
+
+
+def test_a_new_task_is_scored_alike(tmp_path: Path) -> None:
+    for name in ("tasks", "flows", "specs"):
+        (tmp_path / name).mkdir()
+    task = load_task(tmp_path, lay_new("curves", tmp_path).name)
+    task.prepare(task.manifest.data, tmp_path / "data")
+    here = task.build(task.manifest.mode, tmp_path / "data")
+    with task.verifier(None, tmp_path / "data") as there:
+        (mine,), (its,) = here.instances("select", 1, 0), there.instances("select", 1, 0)
+        assert (there.digest, there.data_digest) == (here.digest, here.data_digest)
+        noisy = mine.arrays["y"]
+        outputs = [noisy, noisy * 0.5, noisy * np.nan, np.zeros(3)]
+        expected = [here.score(mine, output) for output in outputs]
+        assert there.score_all([(its, output) for output in outputs]) == expected
 
 
 def test_what_is_not_finite_and_what_a_verifier_keeps_come_through(apart: ApartVerifier) -> None:
