@@ -61,6 +61,11 @@ FAULTS = {
         "if not np.isfinite(output).all():",
         "if np.random.default_rng().random() < 0.5:",
     ),
+    "verifier_breaks": (
+        "verifier.py",
+        "if not np.isfinite(output).all():",
+        "if not np.isfinite(output).all() and 1 / 0:",
+    ),
     "probe_pays": ("probes.py", "np.full_like(y, y.mean())", "y * 0.95"),
     "missing_direction": ("task.yaml", ", direction: maximize", ""),
     "missing_metric": ("task.yaml", "metric: {name: removed, direction: maximize, floor: 0.0}", ""),

@@ -27,6 +27,7 @@ from sia_flow.verify.apart.faults import SAID
 from sia_flow.verify.apart.held import Bounds
 from sia_flow.verify.apart.wire import HEAD, WireError, pack, unpack
 from sia_flow.verify.audit import audit
+from sia_flow.verify.probes import Probe, assert_probes
 from sia_flow.verify.task import Task, load_task
 from sia_flow.verify.texts import TextScorer
 from tests.verify.traps_world import make_traps
@@ -205,6 +206,14 @@ def test_a_verifier_that_fails_on_one_answer_after_the_other_stops_the_experimen
     assert tell(apart, "say again") == "'again'"
 
 
+def test_a_probe_that_breaks_the_verifier_stops_the_experiment(
+    apart: ApartVerifier, traps: Task, sandbox: Sandbox
+) -> None:
+    (instance,) = apart.instances("train", 1, 0)
+    with pytest.raises(VerifierError, match=r"task traps: its verifier failed on probes: clumsy \(verifier_error\)"):
+        assert_probes(TextScorer(traps, apart, sandbox), instance, [Probe("clumsy", "raise a probe")])
+
+
 def test_what_the_task_raises_on_purpose_is_raised_and_never_scored(apart: ApartVerifier) -> None:
     for deed, kind in (("refuse", TaskError), ("machine", InfrastructureError)):
         with pytest.raises(kind, match=r"^in so many words$"):
@@ -321,6 +330,7 @@ def test_its_scratch_folder_and_its_process_go_with_it(traps: Task, data: Path) 
 HOST = """
 import sys, time
 from pathlib import Path
+from sia_flow.verify.probes import Probe, assert_probes
 from sia_flow.verify.task import load_task
 verifier = load_task(Path(sys.argv[1]), "traps").verifier(None, Path(sys.argv[2]))
 (instance,) = verifier.instances("train", 1, 0)
