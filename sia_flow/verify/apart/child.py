@@ -49,9 +49,7 @@ class Line:
 
     def say(self, header: Mapping[str, Any], arrays: Sequence[NDArray[Any]] = ()) -> None:
         """Send a message. Raises WireError where it cannot be one, before anything is sent."""
-        parts = pack(header, arrays)
-        self._room.release()
-        for part in parts:
+        for part in pack(header, arrays):
             self._connection.sendall(part)
 
     def hear(self) -> Message:
