@@ -42,9 +42,9 @@ class Gone(Exception):  # noqa: N818 - the end of the work, not a fault
 class Line:
     """The connection to the host."""
 
-    def __init__(self, connection: socket.socket, room: int) -> None:
+    def __init__(self, connection: socket.socket, room: int | None) -> None:
         self._connection = connection
-        self._room = RoomReader(room)
+        self._room = None if room is None else RoomReader(room)
         self._ahead: deque[Message] = deque()
 
     def say(self, header: Mapping[str, Any], arrays: Sequence[NDArray[Any]] = ()) -> None:

@@ -65,8 +65,8 @@ class Process:
         self._said = b""
         self._owed = 0
         self._refused: WireError | None = None
-        self._room = Room()
-        handles = [inner.fileno(), self._room.handle]
+        self._room = _room()
+        handles = [inner.fileno(), *([self._room.handle] if self._room else [])]
         with inner:
             self._process = _starter(os.getpid())(lambda: _start(handles, self._scratch))
         assert self._process.stderr is not None
@@ -78,7 +78,7 @@ class Process:
         )
         self.pid = self._process.pid
         first = {**ground.orders(root, task, data, self._scratch), **orders, "host": os.getpid()}
-        first |= {"memory": memory, "room": self._room.handle}
+        first |= {"memory": memory, "room": self._room.handle if self._room else None}
         text = canonical_json(first)
         self._send([memoryview(struct.pack("=I", len(text)) + text)], time.monotonic() + 60)
 
@@ -281,10 +281,21 @@ def _start(handles: Sequence[int], scratch: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def _end(process: subprocess.Popen[bytes], held: Sequence[socket.socket | Room], scratch: Path, host: int) -> None:
+def _room() -> Room | None:
+    """Return memory to share; None where files may not be as large: then arrays go through the connection."""
+    try:
+        return Room()
+    except OSError:
+        return None
+
+
+def _end(
+    process: subprocess.Popen[bytes], held: Sequence[socket.socket | Room | None], scratch: Path, host: int
+) -> None:
     """End a process and all that was made for it; a fork of the host only lets go of it."""
     for one in held:
-        one.close()
+        if one is not None:
+            one.close()
     if os.getpid() != host:
         return
     with contextlib.suppress(ProcessLookupError):

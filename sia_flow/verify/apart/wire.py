@@ -60,8 +60,13 @@ class Room:
     """The host's end of memory that it shares with one verifier's process: it writes, the other one reads."""
 
     def __init__(self) -> None:
+        """Make it. Raises OSError where files may not be as large."""
         self.handle = os.memfd_create("room", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(self.handle, PARTS * ROOM)
+        try:
+            os.ftruncate(self.handle, PARTS * ROOM)
+        except OSError:
+            os.close(self.handle)
+            raise
         # Who shrank it would kill the host.
         fcntl.fcntl(self.handle, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
         self._memory = mmap.mmap(self.handle, PARTS * ROOM)
