@@ -27,7 +27,7 @@ demo: $(STAMP)
 	$(BIN)/sia-flow apply $(SPEC)
 
 test: $(STAMP)
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
