@@ -6,6 +6,7 @@ server with MLflow beside it; time inside the sampler, the sandbox and the verif
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -47,7 +48,7 @@ def measure(*, prefect: bool) -> float:
     """Return the seconds a generation that are not work, of one run in a new project."""
     from rich.console import Console
 
-    from sia_flow.cli.running import Request, apply_experiment
+    from sia_flow.cli.running import Request, apply_experiment, prefect_server
     from sia_flow.lineage.store import Store
     from sia_flow.plan.project import Project
     from sia_flow.spec.load import load_experiments
@@ -62,7 +63,8 @@ def measure(*, prefect: bool) -> float:
         (experiment,) = load_experiments(spec, SMALL)
         WORK.clear()
         request = Request(Project(root), experiment, spec, tuple(SMALL), 0)
-        apply_experiment(request, Console(file=nowhere), prefect=prefect, as_json=False)
+        with prefect_server(request.project) if prefect else contextlib.nullcontext() as server:
+            apply_experiment(request, Console(file=nowhere), server, as_json=False)
         journal = list(Store(Project(root).store).journal())
         wall = journal[-1]["at"] - journal[0]["at"]
         return (wall - sum(WORK)) / (GENERATIONS + 1)

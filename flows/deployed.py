@@ -63,7 +63,7 @@ def settings(generations: int | None, seeds: list[int] | None, overrides: list[s
 def _apply_all(spec: Path, overrides: list[str]) -> Iterator[list[str]]:
     from rich.console import Console
 
-    from sia_flow.cli.running import Request, apply_experiment
+    from sia_flow.cli.running import Request, apply_experiment, prefect_server
     from sia_flow.cli.workbench import open_experiments
     from sia_flow.lineage.locks import experiment_lock
 
@@ -73,7 +73,8 @@ def _apply_all(spec: Path, overrides: list[str]) -> Iterator[list[str]]:
         with ExitStack() as stack:
             stack.enter_context(experiment_lock(project.locks, experiment.metadata.name))
             stack.callback(_log, said)
-            results = apply_experiment(request, Console(file=said, width=140), prefect=True, as_json=False)
+            server = stack.enter_context(prefect_server(project))
+            results = apply_experiment(request, Console(file=said, width=140), server, as_json=False)
         yield [result.key for result in results]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -33,17 +34,19 @@ def command(
     """Run an experiment: every arm and seed, as far as it has not run yet. The same command again continues."""
     from rich.console import Console
 
-    from sia_flow.cli.running import Request, apply_experiment
+    from sia_flow.cli.running import Request, apply_experiment, prefect_server
     from sia_flow.cli.workbench import open_experiments
     from sia_flow.lineage.locks import experiment_lock
 
     overrides = [*(overrides or ()), *([f"spec.spread.jobs={jobs}"] if jobs is not None else ())]
     console = Console(stderr=as_json, width=None if sys.stdout.isatty() else WIDTH)
-    for index, (project, experiment) in enumerate(open_experiments(spec, overrides)):
-        request = Request(project, experiment, spec.resolve(), tuple(overrides), index)
-        with experiment_lock(project.locks, experiment.metadata.name, wait=wait):
-            if again and project.store.is_dir():
-                from sia_flow.cli.unseal import allow_reading_again
+    opened = list(open_experiments(spec, overrides))
+    with prefect_server(opened[0][0]) if engine is Engine.prefect else nullcontext() as server:
+        for index, (project, experiment) in enumerate(opened):
+            request = Request(project, experiment, spec.resolve(), tuple(overrides), index)
+            with experiment_lock(project.locks, experiment.metadata.name, wait=wait):
+                if again and project.store.is_dir():
+                    from sia_flow.cli.unseal import allow_reading_again
 
-                allow_reading_again(project, experiment, console)
-            apply_experiment(request, console, prefect=engine is Engine.prefect, as_json=as_json)
+                    allow_reading_again(project, experiment, console)
+                apply_experiment(request, console, server, as_json=as_json)

@@ -50,11 +50,27 @@ class Request:
     """Position in its file, where a matrix makes several."""
 
 
-def apply_experiment(request: Request, console: Console, *, prefect: bool, as_json: bool) -> list[ArmResult]:
-    """Run what is missing, print the comparison, return the arms' results. Raises SiaFlowError."""
+@contextmanager
+def prefect_server(project: Project) -> Iterator[PrefectServer]:
+    """Yield the Prefect server of all experiments of one apply: the process is told of it only once."""
+    from sia_flow.track.server import PrefectServer
+
+    server = PrefectServer(project.state)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def apply_experiment(
+    request: Request, console: Console, server: PrefectServer | None, *, as_json: bool
+) -> list[ArmResult]:
+    """Run what is missing, print the comparison, return the arms' results. Raises SiaFlowError.
+
+    `server` is Prefect's, of `prefect_server`; it starts when it is needed. Without one the steps are plain calls.
+    """
     announce_changes(request.project, request.experiment, console)
-    with _storage_faults(), ExitStack() as stack:
-        server = _server(request, stack) if prefect else None
+    with _storage_faults():
         early = server is not None and not _prepared(request)
         if server and early:
             _begin(server)
@@ -99,14 +115,6 @@ def _prepare(request: Request, console: Console) -> None:
     root, chosen = request.project.root, request.experiment.spec.task
     for note in data_notes(load_task(root, chosen.name).data_dir(root, chosen.data)):
         console.print(f"  {note}", markup=False, highlight=False)
-
-
-def _server(request: Request, stack: ExitStack) -> PrefectServer:
-    from sia_flow.track.server import PrefectServer
-
-    server = PrefectServer(request.project.state)
-    stack.callback(server.stop)
-    return server
 
 
 def _begin(server: PrefectServer) -> None:

@@ -122,6 +122,13 @@ def test_prefect_and_mlflow_show_the_run(applied: Path) -> None:
     assert any(name.endswith(".safetensors") for name in files)
 
 
+def test_one_server_shows_all_experiments_of_a_file(tmp_path: Path) -> None:
+    several = "matrix:\n  spec.search.trials: [1, 2]\n" + SPEC
+    root = make_project(tmp_path, several).parents[1]
+    assert "no Prefect server" not in sia_flow(*APPLY, cwd=root)
+    assert [state for _, state in look(root).flows] == ["Completed"] * 4
+
+
 def test_a_rerun_without_the_arm_results_shows_every_step_as_cached(applied: Path, tmp_path: Path) -> None:
     root = tmp_path / "again"
     shutil.copytree(applied, root)
