@@ -36,14 +36,9 @@ def spread_arms(
 def open_launcher(experiment: Experiment, root: Path, *, prefect: bool) -> Launcher:
     """Return what starts workers. Raises SiaFlowError where a library is not installed or no cluster answers."""
     spread = experiment.spec.spread or Spread()
-    if experiment.spec.training.engine == "fsdp":
-        raise SpecError("training.engine fsdp has processes of its own for one arm at a time: leave spec.spread out")
-    if spread.type == "processes" and spread.address is not None:
-        raise SpecError("spec.spread.address: only a cluster has an address: set spec.spread.type to dask or ray")
+    _demand_one_process_an_arm(experiment)
     if spread.type == "processes":
-        jobs = spread.jobs or cores()
-        modules = (*preloads(experiment), *(("flows.arm_flow", "flows.prefect_runner") if prefect else ()))
-        return Processes(root, worker_log(experiment, root), jobs, modules)
+        return _processes(experiment, root, prefect=prefect)
     from sia_flow.spread.clusters import open_cluster
 
     return open_cluster(spread)
@@ -51,13 +46,26 @@ def open_launcher(experiment: Experiment, root: Path, *, prefect: bool) -> Launc
 
 def opened_ahead(experiment: Experiment, root: Path, *, prefect: bool) -> Processes | None:
     """Return a launcher that imports what workers need from now on; None where workers are not this machine's."""
-    if experiment.spec.spread is None:
+    if experiment.spec.spread is None or experiment.spec.spread.type != "processes":
         return None
-    launcher = open_launcher(experiment, root, prefect=prefect)
-    if not isinstance(launcher, Processes):
-        return None
+    launcher = _processes(experiment, root, prefect=prefect)
     launcher.begin()
     return launcher
+
+
+def _processes(experiment: Experiment, root: Path, *, prefect: bool) -> Processes:
+    """Return the launcher of this machine. Raises SpecError."""
+    spread = experiment.spec.spread or Spread()
+    _demand_one_process_an_arm(experiment)
+    if spread.address is not None:
+        raise SpecError("spec.spread.address: only a cluster has an address: set spec.spread.type to dask or ray")
+    modules = (*preloads(experiment), *(("flows.arm_flow", "flows.prefect_runner") if prefect else ()))
+    return Processes(root, worker_log(experiment, root), spread.jobs or cores(), modules)
+
+
+def _demand_one_process_an_arm(experiment: Experiment) -> None:
+    if experiment.spec.training.engine == "fsdp":
+        raise SpecError("training.engine fsdp has processes of its own for one arm at a time: leave spec.spread out")
 
 
 def worker_log(experiment: Experiment, root: Path) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.spread import spread_arms
+from flows.spread import opened_ahead, spread_arms
 from sia_flow.errors import InfrastructureError, Interrupted, SiaFlowError, SpecError
 from sia_flow.lineage.store import Store
 from sia_flow.loop.lab import Lab
@@ -123,3 +123,22 @@ def test_only_a_cluster_has_an_address(tmp_path: Path) -> None:
         pytest.raises(SpecError, match=r"set spec\.spread\.type"),
     ):
         spread_arms(lab)
+
+
+@pytest.mark.parametrize("kind", ["dask", "ray"])
+def test_nothing_of_a_cluster_is_opened_ahead(tmp_path: Path, kind: str) -> None:
+    # A launcher of this address would not come to be.
+    chosen = experiment(spread={"type": kind, "address": "tcp://127.0.0.1:9"})
+    assert opened_ahead(chosen, tmp_path, prefect=False) is None
+
+
+def test_workers_of_this_machine_are_awaited_by_their_imports(tmp_path: Path) -> None:
+    assert opened_ahead(experiment(), tmp_path, prefect=False) is None
+    launcher = opened_ahead(experiment(spread={"jobs": 2}), tmp_path, prefect=False)
+    assert launcher is not None
+    nursery = launcher.begin()
+    try:
+        assert nursery.poll() is None
+    finally:
+        launcher.close()
+    assert nursery.poll() is not None
