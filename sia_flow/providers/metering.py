@@ -68,7 +68,7 @@ class Meter:
         entry = self._reserve(provider, ask, wanted, rate)
         reply = self._complete(provider, entry, ask)
         answer = _answer(call, entry, reply, rate)
-        self.answers.put(answer)
+        self.answers.put(answer.call, answer)
         self.journal.settle(entry, answer.usd, answer.tokens)
         for line in self.caps.warnings(before, self.journal.entries(), account):
             self._warn(line)

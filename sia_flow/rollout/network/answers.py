@@ -9,11 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from sia_flow.canonical import canonical_json
-from sia_flow.errors import StoreError
-from sia_flow.files import write_atomic
+from sia_flow.lineage.kept import Kept
 from sia_flow.lineage.records import Record
 
 
@@ -39,27 +35,13 @@ class Answers:
     """A folder of answers of one step; without a folder, none is kept."""
 
     def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+        self._kept = None if folder is None else Kept(folder, Answer, "the service is then asked again")
 
     def find(self, call: str) -> Answer | None:
         """Return the answer to a call, or None. Raises StoreError for one that is damaged."""
-        if self._folder is None:
-            return None
-        path = self._path(self._folder, call)
-        try:
-            return Answer.model_validate_json(path.read_bytes())
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StoreError(f"cannot read {path}: {error.strerror}") from error
-        except ValidationError as error:
-            raise StoreError(f"{path} is damaged: delete it; the service is then asked again") from error
+        return None if self._kept is None else self._kept.find(call)
 
     def put(self, call: str, answer: Answer) -> None:
         """Store an answer. Raises StoreError."""
-        if self._folder is not None:
-            write_atomic(self._path(self._folder, call), canonical_json(answer.model_dump(mode="json")) + b"\n")
-
-    @staticmethod
-    def _path(folder: Path, call: str) -> Path:
-        return folder / call[:2] / f"{call}.json"
+        if self._kept is not None:
+            self._kept.put(call, answer)
