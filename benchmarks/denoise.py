@@ -76,7 +76,8 @@ def main() -> None:
     task = load_task(ROOT, "denoise")
     with tempfile.TemporaryDirectory() as folder:
         prepare("pbmc", Path(folder))
-        verifier = task.verifier("guarded", Path(folder))
+        # In this process, for an instance's private part stays with its verifier.
+        verifier = task.build("guarded", Path(folder))
     (instance,) = verifier.instances("train", 1, 0)
     counts = instance.arrays["counts"]
     scope = {"np": np, "kit": kit, "KNN": 5, "T": 3, "N_PCA": 100, "DECAY": 1.0}

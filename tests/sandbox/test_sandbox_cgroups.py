@@ -61,6 +61,7 @@ def charged(request):
         pytest.skip(missing)
     sandbox_or_skip(request.param)
     with open_sandbox(minimum_level=3, prefer=request.param).open(IMAGE, workers=2) as session:
+        assert session.isolation.backend == request.param
         yield session
 
 

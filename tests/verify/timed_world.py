@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sia_flow.verify.task import Task, load_task
+from sia_flow.verify.task import Task
+from tests.verify.written import write_task
 
 MANIFEST = """
 name: toy
@@ -86,12 +87,7 @@ class Toy:
 
 def make_task(root: Path) -> Task:
     """Write the task's folder and load it."""
-    folder = root / "tasks" / "toy"
-    folder.mkdir(parents=True)
-    (folder / "task.yaml").write_text(MANIFEST)
-    (folder / "verifier.py").write_text(VERIFIER)
-    (folder / "task.md").write_text("sums")
-    return load_task(root, "toy")
+    return write_task(root, "toy", MANIFEST, VERIFIER)
 
 
 def kernel(*body: str, before: str = "") -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sia_flow.verify.task import Task, load_task
+from sia_flow.verify.task import Task
+from tests.verify.written import write_task
 
 MANIFEST = """
 name: traps
@@ -131,9 +132,4 @@ class Traps:
 
 def make_traps(root: Path) -> Task:
     """Write the task's folder and load it."""
-    folder = root / "tasks" / "traps"
-    folder.mkdir(parents=True)
-    (folder / "task.yaml").write_text(MANIFEST)
-    (folder / "verifier.py").write_text(VERIFIER)
-    (folder / "task.md").write_text("traps")
-    return load_task(root, "traps")
+    return write_task(root, "traps", MANIFEST, VERIFIER)
