@@ -9,7 +9,11 @@ Usage: fuzz.py [TARGET|all] [SECONDS]   (default: all 60)
 from __future__ import annotations
 
 import atexit
+import functools
+import gzip
 import importlib
+import io
+import os
 import random
 import shutil
 import socket
@@ -19,26 +23,42 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+import httpx  # noqa: E402
+import numpy as np  # noqa: E402
 from pydantic import ValidationError  # noqa: E402
 
+from sia_flow.addresses import PORTS, AddressError, parse_url  # noqa: E402
 from sia_flow.errors import SiaFlowError  # noqa: E402
 from sia_flow.lineage.check import check_store  # noqa: E402
 from sia_flow.lineage.heads import heads  # noqa: E402
 from sia_flow.lineage.jsonl import load_lines  # noqa: E402
+from sia_flow.lineage.mirror import pull  # noqa: E402
 from sia_flow.lineage.records import Trajectory, Verdict  # noqa: E402
 from sia_flow.lineage.repair import mend  # noqa: E402
 from sia_flow.lineage.store import Store  # noqa: E402
+from sia_flow.rollout.network.bodies import BrokenBodyError, read_body, read_text  # noqa: E402
+from sia_flow.rollout.requests import RefusedRequest  # noqa: E402
 from sia_flow.sandbox.frames import FrameError, FrameReader  # noqa: E402
 from sia_flow.sandbox.strict_json import HostileJsonError, parse  # noqa: E402
 from sia_flow.spec.load import load_experiments  # noqa: E402
+from sia_flow.verify.apart import wire  # noqa: E402
 from sia_flow.verify.manifest import read_manifest  # noqa: E402
+
+
+def _room() -> int:
+    handle = os.memfd_create("room")
+    os.ftruncate(handle, wire.PARTS * wire.ROOM)
+    return handle
+
 
 PLACE = Path(tempfile.mkdtemp(prefix="sia-flow-fuzz-"))
 atexit.register(shutil.rmtree, PLACE, ignore_errors=True)
+ROOM = wire.RoomReader(_room())
 SLOW = 5.0
 """Seconds after which one input counts as a hang."""
 
@@ -123,6 +143,67 @@ def store(data: bytes) -> None:
         path.unlink(missing_ok=True)
 
 
+def address(data: bytes) -> None:
+    """A web address: what is taken, other readers read alike, and its own spelling means the same."""
+    try:
+        found = parse_url(data.decode("latin-1"))
+    except AddressError:
+        return
+    split, other = urlsplit(str(found)), httpx.URL(str(found))
+    seen = {(split.scheme, split.hostname, split.port), (other.scheme, other.raw_host.decode().strip("[]"), other.port)}
+    port = found.port if found.port != PORTS[found.scheme] else None
+    if seen != {(found.scheme, found.host, port)} or parse_url(str(found)) != found:
+        raise AssertionError(f"{data!r} is read as {found}, elsewhere as {seen}")
+
+
+def verifier(data: bytes) -> None:
+    """A message of a verifier's process, with and without the memory that is shared with it."""
+    for reader in (None, ROOM):
+        stream = io.BytesIO(data)
+        try:
+            wire.unpack(functools.partial(_fill, stream), reader)
+        except (wire.WireError, EOFError):
+            continue
+
+
+def _fill(stream: io.BytesIO, buffer: memoryview) -> None:
+    if stream.readinto(buffer) < len(buffer):
+        raise EOFError
+
+
+def page(data: bytes) -> None:
+    """What a service answers: the first line says how it is packed, the rest is the body."""
+    kind, _, body = data.partition(b"\n")
+    names = kind.decode("latin-1")
+    try:
+        read_text(read_body([body[:40], body[40:]], {"content-encoding": names.partition(" ")[0]}), names)
+    except (RefusedRequest, BrokenBodyError):
+        return
+
+
+def mirror(data: bytes) -> None:
+    """Files of records at another place, all of the same bytes, brought here."""
+    place = PLACE / "there"
+    for name in (
+        "store/heads/e/a/seed-0.json",
+        "store/steps/aa/a.json",
+        "lines/o/store/seals.jsonl",
+        "answers/aa/a.json",
+    ):
+        path = place / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    for name in ("lines/o/store/seals.jsonl", "lines/o/spend/e/a.jsonl", "answers/aa/a.json"):
+        path = place / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    (place / "store/VERSION").write_text("1\n")
+    try:
+        pull(PLACE / "here", str(place))
+    except SiaFlowError:
+        return
+
+
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "result": result,
     "frames": frames,
@@ -130,6 +211,10 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "manifest": manifest,
     "lines": lines,
     "store": store,
+    "address": address,
+    "verifier": verifier,
+    "page": page,
+    "mirror": mirror,
 }
 SEEDS: Mapping[str, tuple[bytes, ...]] = {
     "result": (b'{"a": [1, 2.5e3, true, null, "x\\u00e9"]}', b'[[[{"k": -1}]]]', b'"\\ud800"'),
@@ -149,6 +234,26 @@ SEEDS: Mapping[str, tuple[bytes, ...]] = {
         b'{"kind":"sia-flow/head@1","experiment":"e","arm":"a","seed":0,"generations":["a"],"result":"a"}',
         b'{"key":"a","step":"s","version":1,"params":{},"inputs":{},"seed":0,"outputs":{"o":"x"},"kind":"sia-flow/step@1"}',
         b'{"path":"a","sha256":"b"}\n',
+    ),
+    "address": (
+        b"https://user.example.org:8443/a/b%2Fc?q=1&r=%20#top",
+        b"http://[2001:db8::1]:80/",
+        b"http://127.0.0.1:8000/x;y/..%2e/",
+        b"https://xn--bcher-kva.example/",
+    ),
+    "verifier": (
+        b"".join(wire.pack({"ok": {"reward": 0.5, "deep": [[1], None]}}, [np.ones((2, 3)), np.zeros((0, 4), "i1")])),
+        wire.HEAD.pack(33, 0, 0) + b'{"arrays": [["<f8", [0, 7777]]]}  ',
+        wire.HEAD.pack(40, 8, 1) + b'{"a": 1, "arrays": [["<f8", [1]]]}      ',
+    ),
+    "page": (
+        b"gzip text/html; charset=utf-8\n" + gzip.compress(b"<p>caf\xc3\xa9</p>"),
+        b" text/plain; charset=utf-16\n" + "a\x07b".encode("utf-16"),
+        b"identity application/json\n" + b'{"a": 1}' * 20,
+    ),
+    "mirror": (
+        b'{"kind":"sia-flow/head@1","experiment":"e","arm":"a","seed":0,"generations":["a"],"result":"a"}',
+        b'{"path":"a","sha256":"b"}\n{"id":"1","call":"c","usd":1.0,"state":"open","tokens":3}\n',
     ),
 }
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,11 @@ from flows.local import run_experiment
 from sia_flow.cli.main import main
 from sia_flow.errors import SealedError
 from sia_flow.lineage.readings import all_readings
-from sia_flow.lineage.records import Split
 from sia_flow.lineage.store import Store
 from sia_flow.loop.events import Silent
 from sia_flow.loop.lab import Lab
-from sia_flow.protocols import Instance
 from sia_flow.spec.load import load_experiments
-from sia_flow.verify.apart.client import ApartVerifier
+from sia_flow.verify.apart import process, wire
 from tests.flows.world import records
 
 ROOT = Path(__file__).parents[2] / "sia_flow"
@@ -45,19 +45,19 @@ def test_sealed_is_read_once_at_the_end_and_again_only_with_a_word(
     spec: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = spec.parents[1]
-    instances = ApartVerifier.instances
 
-    def told(self: ApartVerifier, split: Split, count: int, seed: int) -> tuple[Instance, ...]:
+    def told(header: Mapping[str, Any], *rest: Any) -> list[memoryview]:
         with (root / "asked").open("a") as file:
-            file.write(f"{split}\n")
-        return instances(self, split, count, seed)
+            file.write("sealed\n" if "sealed" in json.dumps(header) else f"{header.get('do')}\n")
+        return wire.pack(header, *rest)
 
-    monkeypatch.setattr(ApartVerifier, "instances", told)
+    # All that is ever said to the process that has the sealed rows.
+    monkeypatch.setattr(process, "pack", told)
     (once,), (longer,) = load_experiments(spec), load_experiments(spec, ["budget.generations=2"])
     notes = Notes(root / "asked")
     (first,) = run_experiment(once, root, notes)
     asked = (root / "asked").read_text().split("\n")
-    assert "sealed" in asked
+    assert {"instances", "score", "sealed"} <= {*asked}
     assert asked.index("sealed") > asked.index("generation 1")
     store = Store(root / ".sia-flow/store")
     (reading,) = all_readings(store)

@@ -402,6 +402,8 @@ def test_a_message_comes_back_as_it_was() -> None:
         framed('{"arrays":[["<f8",[-1]]]}', bytes(8)),
         framed('{"arrays":[["<f8",[true]]]}', bytes(8)),
         framed('{"arrays":[["<f8",[99999999999,99999999999]]]}', bytes(8)),
+        framed('{"arrays":[["<f8",[0,1000000000000000000000000000000]]]}'),
+        framed('{"arrays":[["<f8",[4611686018427387904,0,4]]]}'),
         framed('{"arrays":[["|O",[1]]]}', bytes(8)),
         framed('{"arrays":[["<f7",[1]]]}', bytes(7)),
         framed('{"arrays":[["<M8",[1]]]}', bytes(8)),

@@ -169,6 +169,9 @@ def _form(form: Any) -> Form:
         found = np.dtype(dtype)
     except TypeError as error:
         raise WireError(f"an array of dtype {dtype}") from error
+    # An empty array too may be of no shape that numpy knows.
+    if math.prod(max(n, 1) for n in shape) * found.itemsize > MOST:
+        raise WireError("an array that is too large")
     return found, tuple(shape), math.prod(shape) * found.itemsize
 
 
