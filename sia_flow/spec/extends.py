@@ -82,8 +82,12 @@ def _read_text(path: Path, origin: Mark) -> str:
 
 def _neighbours(path: Path) -> str:
     """Return the specs beside a missing path, as a hint."""
-    folder = path if path.is_dir() else path.parent
-    names = sorted(str(found) for found in folder.glob("*.y*ml"))
+    try:
+        folder = path if path.is_dir() else path.parent
+        names = sorted(str(found) for found in folder.glob("*.y*ml"))
+    except OSError:
+        # A name that is too long.
+        names = []
     if not names:
         return ""
     hint = did_you_mean(str(path), names)

@@ -76,6 +76,11 @@ def test_a_missing_base_is_placed_where_it_is_named(write: Write) -> None:
     assert found.startswith("spec.yaml:2:10: cannot read bse.yaml: No such file")
 
 
+@pytest.mark.parametrize("name", ["a" * 300 + ".yaml", "a" * 300 + "/b.yaml"])
+def test_a_base_of_an_impossible_name_is_said_to_be_unreadable(write: Write, name: str) -> None:
+    assert "File name too long" in problem(write(f"metadata: {{name: a}}\nextends: {name}\n"))
+
+
 @pytest.mark.parametrize("value", ["3", "[a.yaml, 3]", "{a: b}", "''"])
 def test_extends_must_name_files(write: Write, value: str) -> None:
     write(name="a.yaml")
