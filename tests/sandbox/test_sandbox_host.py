@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -13,8 +14,9 @@ import pytest
 
 from sia_flow.errors import IsolationError
 from sia_flow.sandbox import backends, open_sandbox
-from sia_flow.sandbox.inside import landlock, seccomp
+from sia_flow.sandbox.inside import keeper, landlock, seccomp
 from tests.sandbox.jobs import IMAGE, one, program
+from tests.sandbox.levels import sandbox_or_skip
 from tests.sandbox.test_sandbox_limits import alive, below, until
 
 ROOT = Path(__file__).parents[2]
@@ -133,6 +135,42 @@ def test_an_ordinary_user_gets_the_same(sandbox):
     command = [sys.executable, "-c", AS_PLAIN_USER, PLAIN_USER, str(ROOT), sandbox.isolation.backend, shown]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
     assert (done.stdout.strip(), done.stderr) == ("[6.0, 6.0, 6.0]", "")
+
+
+AS_ROOT_OF_A_CONTAINER = """
+import os, sys
+from sia_flow.sandbox.inside import keeper, linux
+
+PR_CAPBSET_DROP, CAP_SYS_ADMIN = 24, 21
+linux.unshare(linux.CLONE_NEWNS)
+linux.private_mounts()
+keeper.uncover(sys.argv[4].split(":"))
+linux.prctl(PR_CAPBSET_DROP, CAP_SYS_ADMIN)
+os.chdir("/")
+os.execve(sys.executable, [sys.executable, "-c", *sys.argv[1:4]], {"TMPDIR": "/var/tmp", "LANG": "C.UTF-8"})
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="about root")
+def test_root_that_may_make_no_namespace_gets_landlock():
+    """As in a pod: no CAP_SYS_ADMIN, and an interpreter that everyone may enter."""
+    sandbox_or_skip("landlock")
+    shown = ":".join(dict.fromkeys((sys.base_prefix, sys.prefix, str(ROOT / "sia_flow"))))
+    command = [sys.executable, "-c", AS_ROOT_OF_A_CONTAINER, PLAIN_USER, str(ROOT), "landlock", shown]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("[6.0, 6.0, 6.0]", "")
+
+
+def test_a_folder_that_stands_in_the_way_there_is_named():
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        (Path(folder) / "python").touch()
+        paths = ["/usr/bin", f"{folder}/python"]
+        with pytest.raises(
+            PermissionError, match=f"`chmod o\\+x {folder}`, or start sia-flow as a user that is not root"
+        ):
+            keeper.as_they_are(paths)
+        Path(folder).chmod(0o711)
+        assert keeper.as_they_are(paths) == {path: path for path in paths}
 
 
 def in_fork(action):

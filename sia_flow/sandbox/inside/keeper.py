@@ -1,14 +1,15 @@
 """Stands outside the sandbox and holds its life: when the host hangs up or dies, everything inside dies.
 
-Invariant: the sandbox never runs as kernel uid 0. On a root host this process makes a private mount
-namespace, shows in it what the interpreter needs, and starts the sandbox as a throw-away user; itself it
-stays root and out of reach. It watches the host by a process descriptor and a pipe, since PDEATHSIG follows
-the thread that spawned and a pipe end may have been copied by a fork.
+Invariant: the sandbox never runs as kernel uid 0. On a root host this process makes a private mount namespace, shows in
+it what the interpreter needs, and starts the sandbox as a throw-away user; itself it stays root and out of reach. Where
+no such namespace may be made, as in most containers, Landlock goes without. It watches the host by a process descriptor
+and a pipe, since PDEATHSIG follows the thread that spawned and a pipe end may have been copied by a fork.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import select
@@ -84,7 +85,13 @@ def _places(plan: Mapping[str, Any]) -> dict[str, str]:
     sources = list(dict.fromkeys(plan["expose"]))
     if os.geteuid() != 0:
         return {path: path for path in sources}
-    linux.unshare(linux.CLONE_NEWNS)
+    try:
+        linux.unshare(linux.CLONE_NEWNS)
+    except PermissionError:
+        # A container's root without CAP_SYS_ADMIN. Bubblewrap and podman need more than this, Landlock does not.
+        if plan["stage"]:
+            raise
+        return as_they_are(sources)
     linux.private_mounts()
     return _stage(sources) if plan["stage"] else uncover(sources)
 
@@ -183,6 +190,18 @@ def uncover(paths: list[str]) -> dict[str, str]:
     for path in paths:
         if closed[path]:
             _bind(handles[path], path)
+    return {path: path for path in paths}
+
+
+def as_they_are(paths: list[str]) -> dict[str, str]:
+    """Return the paths where they lie. Raises PermissionError for one that another user cannot come to."""
+    for path in paths:
+        if folder := _closed_parent(path):
+            raise PermissionError(
+                errno.EPERM,
+                f"no mount namespace may be made here, and the sandbox's user cannot enter {folder}, where {path} is: "
+                f"`chmod o+x {folder}`, or start sia-flow as a user that is not root",
+            )
     return {path: path for path in paths}
 
 
