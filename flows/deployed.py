@@ -19,6 +19,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
+from flows.carrying import carried
 from sia_flow.errors import Interrupted
 
 
@@ -72,6 +73,8 @@ def _apply_all(spec: Path, overrides: list[str]) -> Iterator[list[str]]:
         said = io.StringIO()
         with ExitStack() as stack:
             stack.enter_context(experiment_lock(project.locks, experiment.metadata.name))
+            store = experiment.spec.pool.store if experiment.spec.pool else None
+            stack.enter_context(carried(project.state, store, get_run_logger().info))
             stack.callback(_log, said)
             server = stack.enter_context(prefect_server(project))
             results = apply_experiment(request, Console(file=said, width=140), server, as_json=False)

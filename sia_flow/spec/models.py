@@ -27,7 +27,7 @@ from sia_flow.spec.loop import (
     Training,
     Verify,
 )
-from sia_flow.spec.operation import SandboxSpec, Schedule, Spread, Track
+from sia_flow.spec.operation import Pool, SandboxSpec, Schedule, Spread, Track
 
 __all__ = [
     "API_VERSION",
@@ -131,6 +131,8 @@ class ExperimentSpec(Section):
     # Left out of the resolved spec: what runs where is no part of what an experiment is.
     spread: Spread | None = Field(default=None, exclude=True)
     """Workers that run arms and seeds at once. Not set: one after the other. Changes no result."""
+    pool: Pool | None = Field(default=None, exclude=True)
+    """Where the runs of a deployment start. Not set: as processes of a worker's machine. Changes no result."""
 
     @model_validator(mode="after")
     def _rules(self) -> ExperimentSpec:

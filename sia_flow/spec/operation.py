@@ -1,8 +1,9 @@
-"""Where and when an experiment runs: the sandbox, the tracker, the schedule, the processes."""
+"""Where and when an experiment runs: the sandbox, the tracker, the schedule, the processes, the work pool."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -14,6 +15,7 @@ from sia_flow.spec.suggest import did_you_mean
 from sia_flow.spec.units import Duration, Size
 
 _CRON_FIELDS = ("minute", "hour", "day of month", "month", "day of week")
+_KUBERNETES_NAME = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 _CRON_ITEM = re.compile(r"(\*|\w{1,3}(-\w{1,3})?)(/\d{1,3})?", re.ASCII)
 
 
@@ -98,3 +100,46 @@ class Spread(Section):
     address: Annotated[str, Field(min_length=1)] | None = None
     """Scheduler of the cluster, for dask and ray alone: host:port, with tcp:// before it for Dask. Not set: one is
     started on this machine for the run."""
+
+
+class Pool(Section):
+    """Where the runs of a deployment start: the work pool that `sia-flow deploy` hands the spec to."""
+
+    type: Literal["process", "kubernetes"] = "process"
+    """What starts a run: a worker's machine as a process of its own, or a Kubernetes cluster as a Job."""
+    image: Annotated[str, Field(min_length=1, examples=["registry.example.org/sia-flow:0.1"])] | None = None
+    """Container image with Python and sia-flow, for kubernetes alone."""
+    project: Annotated[str, Field(pattern="^/[^/].*$")] = "/project"
+    """Folder of the project in the image, for kubernetes alone."""
+    claim: Annotated[str, Field(pattern=_KUBERNETES_NAME, examples=["sia-flow"])] | None = None
+    """PersistentVolumeClaim that is mounted as the project's folder, for kubernetes alone."""
+    store: Annotated[str, Field(min_length=1, examples=["s3://group/denoise"])] | None = None
+    """URL from which a run takes the records before it starts, and to which it brings its own, meanwhile and at its
+    end. Not set: the project's folder outlives the run."""
+    secret: Annotated[str, Field(pattern=_KUBERNETES_NAME, examples=["agents"])] | None = None
+    """Secret whose entries are environment variables of the run, keys of paid agents say; for kubernetes alone."""
+    namespace: Annotated[str, Field(pattern=_KUBERNETES_NAME)] = "default"
+    """Namespace of the Jobs, for kubernetes alone."""
+    cpus: Annotated[float, Field(gt=0, le=1024, examples=[8])] | None = None
+    """Processors that a Job asks for, for kubernetes alone."""
+    memory: Annotated[Size, Field(examples=["64GiB"])] | None = None
+    """Memory that a Job asks for and is held to, for kubernetes alone, in bytes or with a unit."""
+    gpus: Annotated[int, Field(ge=1, le=64, examples=[1])] | None = None
+    """GPUs that a Job gets, for kubernetes alone."""
+
+    @model_validator(mode="after")
+    def _rules(self) -> Pool:
+        issues = list(self._broken())
+        if issues:
+            raise rule_error(issues)
+        return self
+
+    def _broken(self) -> Iterator[Issue]:
+        if self.type == "kubernetes":
+            if self.image is None:
+                yield Issue(("image",), "a Job needs an image with Python and sia-flow")
+            if self.claim is None and self.store is None:
+                yield Issue((), "needs claim or store: what a pod wrote is gone with it")
+            return
+        for name in sorted(self.model_fields_set - {"type", "store"}):
+            yield Issue((name,), "is for pools of type kubernetes alone")

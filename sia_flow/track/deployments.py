@@ -1,4 +1,4 @@
-"""Deployments on a Prefect server: one an experiment, run by process workers of one pool.
+"""Deployments on a Prefect server: one an experiment, run by the workers of a pool, as processes or as pods.
 
 Invariant: deploying twice changes nothing; what a spec says of its schedule is what the server has afterwards, and a
 schedule's times do not depend on when it was deployed.
@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from sia_flow.errors import InfrastructureError
+from sia_flow.track.pools import Limits, Pod, make_pool
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.actions import DeploymentScheduleCreate
     from prefect.client.schemas.objects import DeploymentSchedule
+
+    from sia_flow.track.pools import Kind
 
 POOL = "sia-flow"
 FLOW = "sia-flow"
@@ -33,9 +36,11 @@ class Plan:
     """One experiment to be run by workers."""
 
     name: str
-    spec: Path
-    root: Path
-    """The project, on the machine of the worker."""
+    spec: PurePosixPath
+    """The spec's file, where the run is."""
+    project: PurePosixPath
+    """The project's folder there."""
+    pool: str = POOL
     description: str = ""
     cron: str | None = None
     interval: float | None = None
@@ -43,7 +48,9 @@ class Plan:
     timezone: str = "UTC"
     overrides: Sequence[str] = ()
     environ: Mapping[str, str] = field(default_factory=dict)
-    """Further variables of the worker's process."""
+    """Further variables of the run's process."""
+    pod: Pod | None = None
+    """What a Job of the run is made of; None where a worker starts it as a process beside itself."""
 
     @property
     def when(self) -> str:
@@ -52,23 +59,14 @@ class Plan:
             return f"cron {self.cron} ({self.timezone})"
         return f"every {self.interval:g} s" if self.interval is not None else "when started by hand"
 
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much runs at once, over all experiments of the server."""
-
-    runs: int = 1
-    """Experiments of the pool."""
-    gpu: int = 1
-    """Steps that sample or train on a GPU."""
-    api: int = 4
-    """Steps that ask a paid provider."""
+    @property
+    def kind(self) -> Kind:
+        """What kind of pool the plan needs."""
+        return "process" if self.pod is None else "kubernetes"
 
 
-def deploy(
-    url: str, plans: Sequence[Plan], schema: Mapping[str, Any], limits: Limits, pool: str = POOL
-) -> dict[str, str]:
-    """Make or update the pool, the limits and the deployments; return experiment -> deployment id.
+def deploy(url: str, plans: Sequence[Plan], schema: Mapping[str, Any], limits: Limits) -> dict[str, str]:
+    """Make or update the pools, the limits and the deployments; return experiment -> deployment id.
 
     `schema` is the JSON Schema of the flow's parameters, from which the server's pages make their form. Raises
     InfrastructureError when the server does not answer or refuses.
@@ -79,44 +77,28 @@ def deploy(
 
     try:
         with SyncPrefectClient(url) as client:
-            make_pool(client, pool, limits)
+            for name, kind in {plan.pool: plan.kind for plan in plans}.items():
+                make_pool(client, name, kind, limits)
             flow_id = client.create_flow_from_name(FLOW)
-            return {plan.name: _deploy(client, flow_id, plan, schema, pool) for plan in plans}
+            return {plan.name: _deploy(client, flow_id, plan, schema) for plan in plans}
     except (httpx.HTTPError, PrefectException, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InfrastructureError(f"the Prefect server at {url} does not take deployments: {reason}") from error
 
 
-def make_pool(client: SyncPrefectClient, name: str, limits: Limits) -> None:
-    """Make the work pool and the limits of the tags `gpu` and `api`, or set them to these figures."""
-    from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
-    from prefect.exceptions import ObjectNotFound
-    from prefect.workers.process import ProcessWorker
-
-    try:
-        client.read_work_pool(name)
-        client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=limits.runs))
-    except ObjectNotFound:
-        template = ProcessWorker.get_default_base_job_template()
-        client.create_work_pool(
-            WorkPoolCreate(name=name, type="process", base_job_template=template, concurrency_limit=limits.runs)
-        )
-    for tag, count in (("gpu", limits.gpu), ("api", limits.api)):
-        reply = client.request("POST", "/concurrency_limits/", json={"tag": tag, "concurrency_limit": count})
-        reply.raise_for_status()
-
-
-def _deploy(client: SyncPrefectClient, flow_id: UUID, plan: Plan, schema: Mapping[str, Any], pool: str) -> str:
+def _deploy(client: SyncPrefectClient, flow_id: UUID, plan: Plan, schema: Mapping[str, Any]) -> str:
     from prefect.client.schemas.actions import DeploymentUpdate
     from prefect.exceptions import ObjectNotFound
 
-    directory = str(plan.root)
+    directory = str(plan.project)
+    environ = {"PREFECT_LOGGING_LEVEL": "INFO", **plan.environ}
+    own = {"working_dir": directory} if plan.pod is None else plan.pod.variables()
     settings: dict[str, Any] = {
         # Two runs of one experiment would wait for each other's lock: the second one queues.
         "concurrency_limit": 1,
         "parameters": {"spec": str(plan.spec), "generations": None, "seeds": None, "overrides": list(plan.overrides)},
         "description": plan.description,
-        "work_pool_name": pool,
+        "work_pool_name": plan.pool,
         "tags": ["sia-flow"],
         "path": directory,
         "entrypoint": ENTRYPOINT,
@@ -124,7 +106,7 @@ def _deploy(client: SyncPrefectClient, flow_id: UUID, plan: Plan, schema: Mappin
         "enforce_parameter_schema": True,
         "paused": False,
         "pull_steps": [{"prefect.deployments.steps.set_working_directory": {"directory": directory}}],
-        "job_variables": {"env": {"PREFECT_LOGGING_LEVEL": "INFO", **plan.environ}, "working_dir": directory},
+        "job_variables": {"env": environ, **own},
     }
     schedules = _schedules(plan)
     try:
