@@ -66,10 +66,15 @@ def push(state: Path, url: str, told: Told | None = None) -> Carried:
     there = place.sizes()
     _check_format(place, there)
     place.write({_FORMAT: f"{VERSION}\n".encode()})
-    _push_files(state, place, there, OBJECTS, carried, told)
+    # Looked up in the other order: what a run adds meanwhile names only what is looked up later.
+    heads = {name: path.read_bytes() for name, path in _files(state, [HEADS])}
+    found = {kind: _sizes(state, kind) for kind in reversed((*OBJECTS, *RECORDS))}
+    for kind in OBJECTS:
+        _push_files(state, place, there, found[kind], carried, told)
     place.write(_own_lines(state, place, there))
-    _push_files(state, place, there, RECORDS, carried, told)
-    _push_heads(state, place, there, carried)
+    for kind in RECORDS:
+        _push_files(state, place, there, found[kind], carried, told)
+    _push_heads(heads, place, there, carried)
     return carried
 
 
@@ -92,9 +97,8 @@ def pull(state: Path, url: str, told: Told | None = None) -> Carried:
 
 
 def _push_files(
-    state: Path, place: Place, there: Mapping[str, int], kinds: Sequence[str], carried: Carried, told: Told | None
+    state: Path, place: Place, there: Mapping[str, int], own: Mapping[str, int], carried: Carried, told: Told | None
 ) -> None:
-    own = {name: path.stat().st_size for name, path in _files(state, kinds)}
     # One of another size was cut short there.
     wanted = [name for name in own if there.get(name) != own[name]]
     carried.there += len(own) - len(wanted)
@@ -125,6 +129,10 @@ def _files(state: Path, kinds: Iterable[str]) -> Iterator[tuple[str, Path]]:
         for path in sorted((state / kind).rglob("[!.]*")):
             if path.is_file():
                 yield path.relative_to(state).as_posix(), path
+
+
+def _sizes(state: Path, kind: str) -> dict[str, int]:
+    return {name: path.stat().st_size for name, path in _files(state, [kind])}
 
 
 def _batches(names: Sequence[str], sizes: Mapping[str, int]) -> Iterator[list[str]]:
@@ -247,11 +255,9 @@ def _is_foreign(line: bytes) -> bool:
 # --- heads ------------------------------------------------------------------------------------------------------
 
 
-def _push_heads(state: Path, place: Place, there: Mapping[str, int], carried: Carried) -> None:
-    own = dict(_files(state, [HEADS]))
+def _push_heads(own: Mapping[str, bytes], place: Place, there: Mapping[str, int], carried: Carried) -> None:
     theirs = place.read([name for name in own if name in there])
-    for name, path in own.items():
-        data = path.read_bytes()
+    for name, data in own.items():
         if name not in theirs or _follows(data, theirs[name]):
             place.write({name: data})
         elif data != theirs[name] and not _follows(theirs[name], data):

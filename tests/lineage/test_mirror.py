@@ -83,6 +83,24 @@ def test_two_that_work_apart_end_with_the_same_records(tmp_path, url):
     assert push(one, url).files == 0
 
 
+def test_what_a_run_adds_during_a_push_leaves_the_place_sound(tmp_path, url):
+    store = make_chain(tmp_path / "one/store")
+    fresh = iter(range(2, 99))
+
+    def goes_on(_files: int, _size: int) -> None:
+        longer = grow(store, next(fresh), None)
+        head = read_head(store, "small", "SIA-H", 0)
+        write_head(store, head.model_copy(update={"generations": (*head.generations, longer.id)}))
+
+    push(tmp_path / "one", url, goes_on)
+    assert next(fresh) > 3
+    pull(tmp_path / "two", url)
+    assert check_store(Store(tmp_path / "two/store")).faults == []
+    push(tmp_path / "one", url)
+    pull(tmp_path / "two", url)
+    assert tree(tmp_path / "two") == tree(tmp_path / "one")
+
+
 def test_a_head_goes_forward_and_never_back(tmp_path, url):
     one, two = tmp_path / "one", tmp_path / "two"
     store = make_chain(one / "store")
