@@ -18,6 +18,9 @@ RULE = "sia_flow_rule"
 Lever = Literal["harness", "weights"]
 SLUG = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 LABEL = r"^[A-Za-z0-9][A-Za-z0-9+._-]*$"
+DIGEST = "^[0-9a-f]{64}$"
+FOLDER = "^/[^/].*$"
+KUBERNETES_NAME = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 Slug = Annotated[str, Field(pattern=SLUG, max_length=100, examples=["denoise"])]
 Label = Annotated[str, Field(pattern=LABEL, max_length=60)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]

@@ -28,11 +28,13 @@ _BOUNDS = {
     "maximum": "at most",
     "exclusiveMaximum": "less than",
 }
-_LISTS = {
+_WHOLE = {
     ("arms",): "arms: [SIA-H, {name: mine, levers: [weights]}]",
+    ("pool",): "pool: {type: kubernetes, image: registry.example.org/sia-flow:0.1, claim: sia-flow, "
+    'store: "s3://group/denoise", secret: agents, cpus: 8, memory: 64GiB, gpus: 1}',
     ("sandbox", "network"): "sandbox: {network: [api.example.org, {url: data.example.org, at: [10.1.2.0/24]}]}",
 }
-"""Examples of lists of sections, and of whatever is in them."""
+"""Examples of lists and of sections whose keys need each other; they stand for whatever is in them."""
 
 
 class FieldLine(NamedTuple):
@@ -155,7 +157,7 @@ def _example(parts: Path, schema: Schema) -> str:
     """Return a line of YAML that sets the key."""
     value = _value(schema)
     keys = parts[1:] if parts[0] == "spec" and len(parts) > 1 else parts
-    for path, example in _LISTS.items():
+    for path, example in _WHOLE.items():
         if keys[: len(path)] == path:
             return example
     for key in reversed(keys[1:]):

@@ -13,7 +13,7 @@ from pydantic import Field, Strict, model_validator
 from sia_flow.spec.actors import Agents, FeedbackAgentSpec, Lora, MetaAgentSpec, PolicySpec
 from sia_flow.spec.approval import Approve
 from sia_flow.spec.arms import Arm, Control
-from sia_flow.spec.base import Issue, Label, Lever, Section, Slug, left_out, repeated, rule_error
+from sia_flow.spec.base import DIGEST, Issue, Label, Lever, Section, Slug, left_out, repeated, rule_error
 from sia_flow.spec.language import KEYS
 from sia_flow.spec.loop import (
     MINIMUM_GROUP,
@@ -111,7 +111,7 @@ class ExperimentSpec(Section):
     reuse: Reuse = Field(default="none", validate_default=True, exclude_if=lambda reuse: reuse.type == "none")
     """Whether rollouts of a weight update start from earlier programs: `none`, the default, or `puct` with settings."""
     # Left out where it is not set, for the same reason.
-    start: Annotated[str, Field(pattern="^[0-9a-f]{64}$", examples=["0f" * 32])] | None = Field(
+    start: Annotated[str, Field(pattern=DIGEST, examples=["0f" * 32])] | None = Field(
         default=None, exclude_if=lambda start: start is None
     )
     """Id of a stored generation whose scaffold and adapter are generation 0, as `sia-flow fork` writes it. Not set: the

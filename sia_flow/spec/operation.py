@@ -9,13 +9,12 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import Field, Strict, field_validator, model_validator
 
-from sia_flow.spec.base import Issue, Section, rule_error
+from sia_flow.spec.base import FOLDER, KUBERNETES_NAME, Issue, Section, rule_error
 from sia_flow.spec.network import NetworkGrant, refuse_repeated
 from sia_flow.spec.suggest import did_you_mean
 from sia_flow.spec.units import Duration, Size
 
 _CRON_FIELDS = ("minute", "hour", "day of month", "month", "day of week")
-_KUBERNETES_NAME = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 _CRON_ITEM = re.compile(r"(\*|\w{1,3}(-\w{1,3})?)(/\d{1,3})?", re.ASCII)
 
 
@@ -109,16 +108,16 @@ class Pool(Section):
     """What starts a run: a worker's machine as a process of its own, or a Kubernetes cluster as a Job."""
     image: Annotated[str, Field(min_length=1, examples=["registry.example.org/sia-flow:0.1"])] | None = None
     """Container image with Python and sia-flow, for kubernetes alone."""
-    project: Annotated[str, Field(pattern="^/[^/].*$")] = "/project"
+    project: Annotated[str, Field(pattern=FOLDER)] = "/project"
     """Folder of the project in the image, for kubernetes alone."""
-    claim: Annotated[str, Field(pattern=_KUBERNETES_NAME, examples=["sia-flow"])] | None = None
+    claim: Annotated[str, Field(pattern=KUBERNETES_NAME, examples=["sia-flow"])] | None = None
     """PersistentVolumeClaim that is mounted as the project's folder, for kubernetes alone."""
     store: Annotated[str, Field(min_length=1, examples=["s3://group/denoise"])] | None = None
     """URL from which a run takes the records before it starts, and to which it brings its own, meanwhile and at its
     end. Not set: the project's folder outlives the run."""
-    secret: Annotated[str, Field(pattern=_KUBERNETES_NAME, examples=["agents"])] | None = None
+    secret: Annotated[str, Field(pattern=KUBERNETES_NAME, examples=["agents"])] | None = None
     """Secret whose entries are environment variables of the run, keys of paid agents say; for kubernetes alone."""
-    namespace: Annotated[str, Field(pattern=_KUBERNETES_NAME)] = "default"
+    namespace: Annotated[str, Field(pattern=KUBERNETES_NAME)] = "default"
     """Namespace of the Jobs, for kubernetes alone."""
     cpus: Annotated[float, Field(gt=0, le=1024, examples=[8])] | None = None
     """Processors that a Job asks for, for kubernetes alone."""
@@ -141,5 +140,7 @@ class Pool(Section):
             if self.claim is None and self.store is None:
                 yield Issue((), "needs claim or store: what a pod wrote is gone with it")
             return
-        for name in sorted(self.model_fields_set - {"type", "store"}):
-            yield Issue((name,), "is for pools of type kubernetes alone")
+        # By value, since a spec that is written whole names every field.
+        for name, field in sorted(type(self).model_fields.items()):
+            if name not in {"type", "store"} and getattr(self, name) != field.default:
+                yield Issue((name,), "is for pools of type kubernetes alone")

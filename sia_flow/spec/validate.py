@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from sia_flow import __version__
-from sia_flow.spec.base import LABEL, RULE, SLUG
+from sia_flow.spec.base import DIGEST, FOLDER, KUBERNETES_NAME, LABEL, RULE, SLUG
 from sia_flow.spec.models import API_VERSION, Experiment
 from sia_flow.spec.nodes import Node, step
 from sia_flow.spec.paths import Path, show_path
@@ -18,6 +18,9 @@ from sia_flow.spec.suggest import RENAMED, did_you_mean
 _PATTERNS = {
     SLUG: "lower-case letters, digits and single hyphens, such as denoise-2",
     LABEL: "letters, digits and . _ + -, such as SIA-W+H",
+    DIGEST: "the 64 hexadecimal digits of a digest",
+    FOLDER: "a folder's whole path, such as /project",
+    KUBERNETES_NAME: "at most 63 lower-case letters, digits and hyphens, such as sia-flow",
 }
 _LIMITS: Mapping[str, tuple[str, str]] = {
     "greater_than_equal": ("ge", "at least"),
