@@ -105,6 +105,7 @@ def _pod(pool: Pool | None) -> Pod | None:
         namespace=pool.namespace,
         project=pool.project,
         claim=pool.claim,
+        store=pool.store,
         secret=pool.secret,
         cpus=pool.cpus,
         memory=pool.memory,

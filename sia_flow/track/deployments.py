@@ -77,13 +77,21 @@ def deploy(url: str, plans: Sequence[Plan], schema: Mapping[str, Any], limits: L
 
     try:
         with SyncPrefectClient(url) as client:
-            for name, kind in {plan.pool: plan.kind for plan in plans}.items():
-                make_pool(client, name, kind, limits)
+            for (name, kind), needs in _pools(plans).items():
+                make_pool(client, name, kind, limits, needs)
             flow_id = client.create_flow_from_name(FLOW)
             return {plan.name: _deploy(client, flow_id, plan, schema) for plan in plans}
     except (httpx.HTTPError, PrefectException, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InfrastructureError(f"the Prefect server at {url} does not take deployments: {reason}") from error
+
+
+def _pools(plans: Sequence[Plan]) -> dict[tuple[str, Kind], set[str]]:
+    """Return which variables of its template the plans of each pool set."""
+    found: dict[tuple[str, Kind], set[str]] = {}
+    for plan in plans:
+        found.setdefault((plan.pool, plan.kind), set()).update(plan.pod.variables() if plan.pod else ())
+    return found
 
 
 def _deploy(client: SyncPrefectClient, flow_id: UUID, plan: Plan, schema: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ Invariant: a pool that is there keeps its template, since its owner may have cha
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Literal
@@ -42,6 +42,8 @@ class Pod:
     """The project's folder in the pod."""
     claim: str | None = None
     """PersistentVolumeClaim that is mounted there."""
+    store: str | None = None
+    """URL to which the records are brought before the pod is moved away."""
     secret: str | None = None
     """Secret whose entries become environment variables."""
     cpus: float | None = None
@@ -57,6 +59,10 @@ class Pod:
             found["volume_mounts"] = [{"name": _MOUNT, "mountPath": self.project}]
         if self.secret is not None:
             found["env_from"] = [{"secretRef": {"name": self.secret}}]
+        if self.store is not None:
+            # SIGTERM is too late: Prefect then hands the run to another pod, and kills this one's at once.
+            push = ["sia-flow", "store", "push", self.store, "-C", self.project]
+            found["lifecycle"] = {"preStop": {"exec": {"command": push}}}
         if self.cpus is not None:
             found["cpu_request"] = f"{self.cpus:g}"
         if self.memory is not None:
@@ -66,10 +72,11 @@ class Pod:
         return found
 
 
-def make_pool(client: SyncPrefectClient, name: str, kind: Kind, limits: Limits) -> None:
+def make_pool(client: SyncPrefectClient, name: str, kind: Kind, limits: Limits, needs: Collection[str] = ()) -> None:
     """Make a work pool and the limits of the tags `gpu` and `api`, or set them to these figures.
 
-    Raises InfrastructureError where a pool of that name is of another kind.
+    Raises InfrastructureError where a pool of that name is of another kind, or its template lacks a variable that the
+    deployments set, as that of a pool which `prefect worker start` made does: Prefect would drop the value unsaid.
     """
     from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
     from prefect.exceptions import ObjectNotFound
@@ -79,6 +86,12 @@ def make_pool(client: SyncPrefectClient, name: str, kind: Kind, limits: Limits) 
         if found.type != kind:
             raise InfrastructureError(
                 f"the work pool {name!r} is of type {found.type}, and the spec asks for {kind}: choose another --pool"
+            )
+        lacking = sorted(set(needs) - set(found.base_job_template.get("variables", {}).get("properties", {})))
+        if lacking:
+            raise InfrastructureError(
+                f"the template of the work pool {name!r} has no place for {', '.join(lacking)}: "
+                "choose another --pool, or delete it, and deploy before a worker starts"
             )
         client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=limits.runs))
     except ObjectNotFound:
@@ -113,12 +126,14 @@ def _with_places(plain: Mapping[str, Any]) -> dict[str, Any]:
     pod["volumes"] = "{{ volumes }}"
     container["volumeMounts"] = "{{ volume_mounts }}"
     container["envFrom"] = "{{ env_from }}"
+    container["lifecycle"] = "{{ lifecycle }}"
     container["resources"]["limits"]["nvidia.com/gpu"] = "{{ gpu_limit }}"
     objects = {"type": "array", "items": {"type": "object"}}
     plain["variables"]["properties"] |= {
         "volumes": {"title": "Volumes", "description": "Volumes of the pod.", **objects},
         "volume_mounts": {"title": "Volume Mounts", "description": "Where the container has them.", **objects},
         "env_from": {"title": "Env From", "description": "Secrets as environment variables.", **objects},
+        "lifecycle": {"title": "Lifecycle", "description": "Hooks of the container.", "type": "object"},
         "gpu_limit": {"title": "GPU Limit", "description": "NVIDIA GPUs of the container.", "type": "string"},
     }
     return dict(plain)
