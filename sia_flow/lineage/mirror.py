@@ -198,11 +198,21 @@ def _own_lines(state: Path, place: Place, there: Mapping[str, int]) -> dict[str,
     origin = _origin(state)
     found = {}
     for path in (path for pattern in _LINES for path in sorted(state.glob(pattern))):
-        name = f"lines/{origin}/{path.relative_to(state).as_posix()}"
+        relative = path.relative_to(state).as_posix()
+        name = f"lines/{origin}/{relative}"
         before = _lines(place.read([name])[name]) if name in there else []
-        own = [line for line in _lines(path.read_bytes()) if not _is_foreign(line)]
-        found[name] = b"".join(line + b"\n" for line in dict.fromkeys([*before, *own]))
+        known = set() if relative.startswith("spend/") else _lines_of_others(place, there, name, relative)
+        own = [line for line in _lines(path.read_bytes()) if not _is_foreign(line) and line not in known]
+        if before or own:
+            found[name] = b"".join(line + b"\n" for line in dict.fromkeys([*before, *own]))
     return found
+
+
+def _lines_of_others(place: Place, there: Mapping[str, int], own: str, relative: str) -> set[bytes]:
+    """Return the lines that others brought: whoever pulled them would bring them again, from each new folder."""
+    names = [name for name in there if name.startswith("lines/") and name != own]
+    files = place.read([name for name in names if name.split("/", 2)[2:] == [relative]])
+    return {line for data in files.values() for line in _lines(data)}
 
 
 def _pull_lines(state: Path, place: Place, there: Mapping[str, int]) -> None:

@@ -83,6 +83,21 @@ def test_two_that_work_apart_end_with_the_same_records(tmp_path, url):
     assert push(one, url).files == 0
 
 
+def test_folders_that_come_and_go_bring_no_line_of_others_again(tmp_path, url):
+    make_chain(tmp_path / "one/store")
+    push(tmp_path / "one", url)
+    first = Place(url).sizes()
+    pull(tmp_path / "two", url)
+    push(tmp_path / "two", url)
+    assert Place(url).sizes() == first
+    grow(Store(tmp_path / "two/store"), 2, None)
+    push(tmp_path / "two", url)
+    pull(tmp_path / "three", url)
+    lines = (tmp_path / "three/store/seals.jsonl").read_bytes().splitlines()
+    assert sorted(lines) == sorted((tmp_path / "two/store/seals.jsonl").read_bytes().splitlines())
+    assert check_store(Store(tmp_path / "three/store")).unsealed == 0
+
+
 def test_what_a_run_adds_during_a_push_leaves_the_place_sound(tmp_path, url):
     store = make_chain(tmp_path / "one/store")
     fresh = iter(range(2, 99))
