@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 Kind = Literal["process", "kubernetes"]
 _MOUNT = "project"
+KEPT_SECONDS = 300
+"""How long a Job is there after its end. While that of a pod which was moved away is, a success to Kubernetes, Prefect
+does not see that the run's next pod dies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class Pod:
 
     def variables(self) -> dict[str, Any]:
         """Return the values of the pool's template."""
-        found: dict[str, Any] = {"image": self.image, "namespace": self.namespace}
+        found: dict[str, Any] = {"image": self.image, "namespace": self.namespace, "finished_job_ttl": KEPT_SECONDS}
         if self.claim is not None:
             found["volumes"] = [{"name": _MOUNT, "persistentVolumeClaim": {"claimName": self.claim}}]
             found["volume_mounts"] = [{"name": _MOUNT, "mountPath": self.project}]
