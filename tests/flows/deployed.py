@@ -88,14 +88,16 @@ def serving(root: Path, environment: Mapping[str, str]) -> Iterator[Api]:
 
 
 @contextmanager
-def working(root: Path, api: Api, environment: Mapping[str, str]) -> Iterator[Service]:
+def working(
+    root: Path, api: Api, environment: Mapping[str, str], pool: str = "sia-flow", kind: str = "process"
+) -> Iterator[Service]:
     """Run a worker for the length of the block."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     service = Service("worker", f"http://127.0.0.1:{port}/health", root / ".sia-flow/worker.log")
     web = {"PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1", "PREFECT_WORKER_WEBSERVER_PORT": str(port)}
-    arguments = ["worker", "start", "--pool", "sia-flow", "--type", "process", "--with-healthcheck"]
+    arguments = ["worker", "start", "--pool", pool, "--type", kind, "--with-healthcheck"]
     service.start("prefect", arguments, {**environment, **web, "PREFECT_API_URL": api.url})
     try:
         service.wait(120)
