@@ -131,7 +131,9 @@ class PrefectServer:
     def _server_environ(self) -> dict[str, str]:
         own = {"PREFECT_API_URL": self._url, "PREFECT__SERVER_FINAL": "1", "PREFECT_UI_ENABLED": "true"}
         if not self._full:
+            # Nobody sees its pages, so it needs none of the blocks that they offer.
             own |= {"PREFECT__SERVER_EPHEMERAL": "1", "PREFECT_UI_ENABLED": "false"}
+            own["PREFECT_SERVER_REGISTER_BLOCKS_ON_START"] = "false"
         if not any(name in self._environ for name in DATABASE):
             own[DATABASE[0]] = f"sqlite+aiosqlite:///{self._home / 'prefect.db'}"
         return self._environ | self._quiet | own
