@@ -1,11 +1,13 @@
-"""One worker against two on an experiment of several seeds that keeps one core busy: wall seconds and their ratio.
+"""One worker on one core against two on two, on an experiment of several seeds: wall seconds and their ratio.
 
-    python benchmarks/spreading.py [--type processes|dask|ray] [--jobs 2] [--seeds 4] [--iterations 6]
+    python benchmarks/spreading.py [--type processes|dask|ray] [--jobs 2] [--seeds 4] [--iterations 30] [--sandboxed]
 
 Each run has a project of its own; the steps are the same, and so are the records, which is checked. `steps` runs from
-the first step's start to the last one's end, `whole` has the start of the workers and their imports in it. One sandbox
-process a worker: with two of them a single worker would use the second core by itself while it verifies. Needs the
-prepared data set and the tiny base.
+the first step's start to the last one's end, `whole` has the start of the workers and their imports in it. By default
+the updates make many passes over few rollouts, so that most of the time is torch's, as with a model that is not tiny;
+with `--sandboxed` it is the sandboxes', and then mostly the kernel's, of which two cores do less than twice as much.
+Each worker has a core, as it has a machine of its own elsewhere: alone it would use the second one too, for forks ahead
+of their jobs and for the verifier's process (`--free` lets it). Needs the prepared data set and the tiny base.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +38,9 @@ FIELDS = (
     "verify={select: {instances: 2, samples: 8}, sealed: {instances: 2, samples: 8}}",
 )
 
+COMPUTING = "algorithm: ppo, instances: 2, samples: 4, epochs: 40, learning_rate: 0.000001"
+SANDBOXED = "algorithm: grpo"
+
 
 class Found(NamedTuple):
     """What a run took, and its records by their path."""
@@ -45,8 +52,24 @@ class Found(NamedTuple):
     records: dict[str, bytes]
 
 
-def measure(kind: str, jobs: int, fields: list[str]) -> Found:
+@contextmanager
+def on(cores: set[int]) -> Iterator[None]:
+    """Run the block, and the processes that it starts, on these cores."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def measure(kind: str, jobs: int, fields: list[str], cores: set[int]) -> Found:
     """Run the experiment on so many workers, in a project of its own."""
+    with on(cores):
+        return _measured(kind, jobs, fields)
+
+
+def _measured(kind: str, jobs: int, fields: list[str]) -> Found:
     from flows.local import run_experiment
 
     with tempfile.TemporaryDirectory(prefix="sia-flow-spreading-") as folder:
@@ -79,21 +102,26 @@ def main() -> None:
     parser.add_argument("--type", default="processes", choices=("processes", "dask", "ray"))
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--iterations", type=int, default=6)
+    parser.add_argument("--iterations", type=int, default=30)
+    parser.add_argument("--sandboxed", action="store_true", help="Many rollouts and one pass over them.")
+    parser.add_argument("--free", action="store_true", help="Every worker may use all cores.")
     chosen = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     fields = [
         f"seeds={list(range(chosen.seeds))}",
-        f"training.iterations={chosen.iterations}",
+        f"training={{iterations: {chosen.iterations}, {SANDBOXED if chosen.sandboxed else COMPUTING}}}",
         "budget={generations: 1}",
     ]
-    one, many = (measure(chosen.type, jobs, fields) for jobs in (1, chosen.jobs))
+    cores = sorted(os.sched_getaffinity(0))
+    given = {jobs: set(cores if chosen.free else cores[:jobs]) for jobs in (1, chosen.jobs)}
+    one, many = (measure(chosen.type, jobs, fields, given[jobs]) for jobs in (1, chosen.jobs))
     for name, first, second in (("whole", one.whole, many.whole), ("steps", one.steps, many.steps)):
         print(f"{name}: {first:.1f} s with 1 worker, {second:.1f} s with {chosen.jobs}: {first / second:.2f} times")
     print(f"CPU: {one.cpu:.1f} s with 1 worker, {many.cpu:.1f} s with {chosen.jobs}")
     load = os.getloadavg()[0]
     same = "the same" if one.records == many.records else "DIFFERENT"
-    print(f"{len(one.records)} records, {same}; {os.cpu_count()} cores, load {load:.1f}, {chosen.type}")
+    each = "all cores for each" if chosen.free else "a core for each"
+    print(f"{len(one.records)} records, {same}; {len(cores)} cores, {each}, load {load:.1f}, {chosen.type}")
 
 
 if __name__ == "__main__":
