@@ -15,6 +15,7 @@ import select
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ PREFIX = "sia-flow-podman-"
 NOBODY = 65534
 _FIRST_HANDLE = 3
 _START_SECONDS = 100.0
+_CLEAR_SECONDS = 3.0
 _RUNTIME = "libpod-tmp"
 """Folder of what podman keeps while it runs."""
 _MOST_FILES = 1 << 20
@@ -112,17 +114,28 @@ def release(place: Home) -> None:
 
 
 def _clear(folder: Path) -> None:
-    """Kill the process that holds rootless podman's user namespace, and remove the folder."""
-    with contextlib.suppress(OSError, ValueError):
-        pid = int((folder / _RUNTIME / "pause.pid").read_text())
-        handle = os.pidfd_open(pid)
-        try:
-            # Its number may be another's by now; what podman started for this folder has the folder in its environment.
-            if os.fsencode(folder) in Path(f"/proc/{pid}/environ").read_bytes():
-                signal.pidfd_send_signal(handle, signal.SIGKILL)
-        finally:
-            os.close(handle)
-    shutil.rmtree(folder, ignore_errors=True)
+    """End what podman started for a folder, and remove it."""
+    deadline = time.monotonic() + _CLEAR_SECONDS
+    # A container that has just ended is still being tidied up by its monitor, which starts podman once more.
+    while (_kill_all(folder) or folder.exists()) and time.monotonic() < deadline:
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.02)
+
+
+def _kill_all(folder: Path) -> int:
+    """Kill a container's monitor and what holds rootless podman's user namespace; return how many there were."""
+    found = 0
+    for pid in [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()]:
+        with contextlib.suppress(OSError):
+            handle = os.pidfd_open(pid)
+            try:
+                # All that podman starts has the folder in its environment; read when the number can be no other's.
+                if os.fsencode(folder) in Path(f"/proc/{pid}/environ").read_bytes():
+                    signal.pidfd_send_signal(handle, signal.SIGKILL)
+                    found += 1
+            finally:
+                os.close(handle)
+    return found
 
 
 def command(order: Mapping[str, Any], folder: Path, places: Mapping[str, str], user: int) -> list[str]:
