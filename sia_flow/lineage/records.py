@@ -137,6 +137,11 @@ class Score(Record):
     """Rewards by instance id, in sample order: what paired tests are made of."""
     reasons: Mapping[str, int] = Field(default_factory=dict)
 
+    @property
+    def error(self) -> float | None:
+        """`se`, None where each instance was answered once: that tells nothing of how answers vary."""
+        return self.se if self.se or any(len(answers) > 1 for answers in self.rewards.values()) else None
+
 
 class Edit(Record):
     """A change of the scaffold, as whole files; the diff is computed from them."""

@@ -11,6 +11,7 @@ from typing import Any
 from sia_flow.lineage.heads import Head
 from sia_flow.lineage.records import Generation, Score
 from sia_flow.lineage.results import ArmResult
+from sia_flow.report.table import Estimate
 from sia_flow.report.text import plain
 
 CARD = """---
@@ -73,15 +74,14 @@ def model_card(head: Head, generation: Generation, result: ArmResult | None, bas
 
 
 def _row(score: Score) -> str:
-    return f"| {score.split} | {score.mean:.4f} ± {score.se:.4f} | {score.valid:.0%} | {score.n} |"
+    return f"| {score.split} | {Estimate(score.mean, score.error)} | {score.valid:.0%} | {score.n} |"
 
 
 def _sealed(sealed: Score | None) -> str:
     if sealed is None:
         return "**The sealed split was not read for this generation**, so no unbiased score is known."
-    return (
-        f"**Sealed: {sealed.mean:.4f} ± {sealed.se:.4f}** (standard error over rollouts), read once, after the search."
-    )
+    known = " (standard error over rollouts)" if sealed.error is not None else ""
+    return f"**Sealed: {Estimate(sealed.mean, sealed.error)}**{known}, read once, after the search."
 
 
 def _loading(generation: Generation) -> str:

@@ -70,7 +70,7 @@ def combine(scores: Sequence[Score]) -> Estimate | None:
     if not scores:
         return None
     if len(scores) == 1:
-        return Estimate(scores[0].mean, scores[0].se)
+        return Estimate(scores[0].mean, scores[0].error)
     return over_seeds([score.mean for score in scores])
 
 

@@ -101,6 +101,13 @@ def test_rows_stand_in_reading_order(result: Make) -> None:
     assert rows[-1].sealed.mean == 0.081
 
 
+def test_one_answer_an_instance_has_no_error_over_rollouts(score: Callable[..., Score]) -> None:
+    once = score("sealed", 0.5, 0.0).model_copy(update={"rewards": {"a": (0.0,), "b": (1.0,)}})
+    assert str(combine([once])) == "0.5000"
+    agreed = once.model_copy(update={"rewards": {"a": (0.0, 0.0), "b": (1.0, 1.0)}})
+    assert str(combine([agreed])) == "0.5000 ± 0.0000"
+
+
 def test_the_error_is_over_seeds_where_there_are_seeds(result: Make) -> None:
     rows = {row.label: row for row in final_rows([result("SIA-H", s, v) for s, v in enumerate((0.1, 0.2, 0.3))])}
     assert rows["SIA-H"].sealed.mean == pytest.approx(0.2)
