@@ -58,8 +58,8 @@ FAULTS = {
     "score_changes": ("verifier.py", "0.0), 1.0)", "0.0), 1.0) * (1.0 + np.random.default_rng().random())"),
     "verdict_changes": (
         "verifier.py",
-        "if not np.isfinite(output).all():",
-        "if np.random.default_rng().random() < 0.5:",
+        "valid=True, metrics",
+        'valid=True, reason=f"n{np.random.default_rng().integers(1 << 60)}", metrics',
     ),
     "verifier_breaks": (
         "verifier.py",
