@@ -99,18 +99,7 @@ def _pod(pool: Pool | None) -> Pod | None:
 
     if pool is None or pool.type == "process":
         return None
-    assert pool.image is not None
-    return Pod(
-        image=pool.image,
-        namespace=pool.namespace,
-        project=pool.project,
-        claim=pool.claim,
-        store=pool.store,
-        secret=pool.secret,
-        cpus=pool.cpus,
-        memory=pool.memory,
-        gpus=pool.gpus,
-    )
+    return Pod(**pool.model_dump(exclude={"type"}))
 
 
 def _there(spec: Path, root: Path, place: PurePosixPath) -> PurePosixPath:
