@@ -184,16 +184,8 @@ def page(data: bytes) -> None:
 def mirror(data: bytes) -> None:
     """Files of records at another place, all of the same bytes, brought here."""
     place = PLACE / "there"
-    for name in (
-        "store/heads/e/a/seed-0.json",
-        "store/steps/aa/a.json",
-        "lines/o/store/seals.jsonl",
-        "answers/aa/a.json",
-    ):
-        path = place / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    for name in ("lines/o/store/seals.jsonl", "lines/o/spend/e/a.jsonl", "answers/aa/a.json"):
+    records = [f"store/{name}" for name in ("heads/e/a/seed-0.json", "steps/aa/a.json", "generations/a.json")]
+    for name in (*records, "lines/o/store/seals.jsonl", "lines/o/spend/e/a.jsonl", "answers/aa/a.json"):
         path = place / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
