@@ -148,6 +148,10 @@ def main() -> NoReturn:
             typer.echo(f"{text}; run the same command again", err=True)
             sys.exit(InfrastructureError.exit_code)
         raise
+    finally:
+        # An interrupt in code made from text (an import's dataclass) is remembered until the next such code has run,
+        # and `python -m` would end by SIGINT, whatever the exit code.
+        exec("")  # noqa: S102
     sys.exit(0)
 
 

@@ -21,6 +21,8 @@ def command(how: str) -> None:
     if how == "interrupt":
         print("ready", flush=True)
         signal.pause()
+    if how == "interrupt in generated code":
+        exec("raise KeyboardInterrupt")
     raise getattr(errors, how)("it went wrong\\x1b[0m")
 """
 RUN = """
@@ -34,8 +36,9 @@ main.main()
 def start(folder: Path, how: str, **environment: str) -> subprocess.Popen[str]:
     """Run the real command line with one more command, which ends as it is told."""
     (folder / "failing.py").write_text(FAILING)
+    (folder / "running.py").write_text(RUN)
     return subprocess.Popen(
-        [sys.executable, "-c", RUN, "fail", how],
+        [sys.executable, "-m", "running", "fail", how],
         env={**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -78,6 +81,13 @@ def test_an_interrupt_ends_with_130(tmp_path: Path) -> None:
             continue
     assert process.returncode == 130
     assert "Traceback" not in process.communicate()[1]
+
+
+def test_an_interrupt_within_generated_code_ends_with_130(tmp_path: Path) -> None:
+    """As dataclasses make while they are imported: `python -m` would otherwise end by the signal itself."""
+    process = start(tmp_path, "interrupt in generated code")
+    assert "Traceback" not in process.communicate(timeout=60)[1]
+    assert process.returncode == 130
 
 
 def test_an_installed_package_lays_out_its_own_project(tmp_path: Path) -> None:
