@@ -1,6 +1,7 @@
 """One worker on one core against two on two, on an experiment of several seeds: wall seconds and their ratio.
 
     python benchmarks/spreading.py [--type processes|dask|ray] [--jobs 2] [--seeds 4] [--iterations 30] [--sandboxed]
+    python benchmarks/spreading.py --shared [--samples 64] [--batch 32]    one seed: the second worker takes batches
 
 Each run has a project of its own; the steps are the same, and so are the records, which is checked. `steps` runs from
 the first step's start to the last one's end, `whole` has the start of the workers and their imports in it. By default
@@ -40,6 +41,7 @@ FIELDS = (
 
 COMPUTING = "algorithm: ppo, instances: 2, samples: 4, epochs: 40, learning_rate: 0.000001"
 SANDBOXED = "algorithm: grpo"
+SHARED = "algorithm: grpo, instances: 2, samples: {samples}, learning_rate: 0.000001"
 
 
 class Found(NamedTuple):
@@ -104,13 +106,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--iterations", type=int, default=30)
     parser.add_argument("--sandboxed", action="store_true", help="Many rollouts and one pass over them.")
+    parser.add_argument("--shared", action="store_true", help="One seed, whose rollouts are divided.")
+    parser.add_argument("--samples", type=int, default=64, help="Rollouts of an instance, with --shared.")
+    parser.add_argument("--batch", type=int, default=32, help="Rollouts that go together, with --shared.")
     parser.add_argument("--free", action="store_true", help="Every worker may use all cores.")
     chosen = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    training = SANDBOXED if chosen.sandboxed else COMPUTING
+    if chosen.shared:
+        chosen.seeds, training = 1, SHARED.format(samples=chosen.samples)
     fields = [
         f"seeds={list(range(chosen.seeds))}",
-        f"training={{iterations: {chosen.iterations}, {SANDBOXED if chosen.sandboxed else COMPUTING}}}",
+        f"training={{iterations: {chosen.iterations}, {training}}}",
         "budget={generations: 1}",
+        *([f"rollouts.batch={chosen.batch}"] if chosen.shared else []),
     ]
     cores = sorted(os.sched_getaffinity(0))
     given = {jobs: set(cores if chosen.free else cores[:jobs]) for jobs in (1, chosen.jobs)}

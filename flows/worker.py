@@ -12,6 +12,9 @@ import socket
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from flows.local import arm_body
 from sia_flow import __version__
@@ -22,6 +25,7 @@ from sia_flow.lineage.store import Store
 from sia_flow.loop.arm import ArmState
 from sia_flow.loop.control import draw
 from sia_flow.loop.lab import Lab
+from sia_flow.loop.parts import Helper
 from sia_flow.loop.pausing import unpaused
 from sia_flow.loop.prepared import run_local
 from sia_flow.loop.stopping import Stop
@@ -40,6 +44,8 @@ class Orders:
         self.line = line
         self.stop = Stop()
         self.jobs: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self.free = 0
+        """How many other workers could help."""
         self._seen = threading.Semaphore(0)
         threading.Thread(target=self._read, name="orders", daemon=True).start()
 
@@ -49,10 +55,12 @@ class Orders:
 
     def _read(self) -> None:
         for message in self.line.messages():
-            if "do" in message or "draw" in message:
+            if "do" in message or "draw" in message or "help" in message:
                 self.jobs.put(message)
             elif "seen" in message:
                 self._seen.release()
+            elif "free" in message:
+                self.free = message["free"]
             elif "stop" in message:
                 self.stop.ask()
             elif "end" in message:
@@ -60,6 +68,15 @@ class Orders:
                 return
         # Whoever ran the experiment is gone: nobody is left to work for. Sandboxes end with their process.
         os._exit(1)
+
+    @contextmanager
+    def offered(self, folder: Path) -> Iterator[None]:
+        """Let the other workers take parts of an offer while the block runs."""
+        self.line.send({"offer": str(folder)})
+        try:
+            yield
+        finally:
+            self.line.send({"offered": str(folder)})
 
 
 def work(ticket: Ticket) -> None:
@@ -82,10 +99,12 @@ def work(ticket: Ticket) -> None:
         os.environ.update({**quiet_environment(project.state), "PREFECT_API_URL": ticket.prefect})
     teller = Teller(line.send, orders.wait_until_seen)
     with Lab(ticket.experiment, ticket.root, Store(project.store), teller, orders.stop) as lab:
-        lab.alone = False
+        lab.alone, lab.hands, helper = False, orders, Helper(lab)
         while (order := orders.jobs.get()) is not None:
             if "draw" in order:
                 _draw(lab, line, order)
+            elif "help" in order:
+                _help(helper, line, order["help"])
             else:
                 _answer(lab, line, order)
 
@@ -100,6 +119,14 @@ def _draw(lab: Lab, line: Line, order: Message) -> None:
         line.send({"drawn": False})
     else:
         line.send({"drawn": True})
+
+
+def _help(helper: Helper, line: Line, folder: str) -> None:
+    """Take parts of another worker's batch, and say what was in the way: whoever needs them does them."""
+    try:
+        line.send({"helped": folder, "parts": helper.help(Path(folder)), "fault": None})
+    except SiaFlowError as error:
+        line.send({"helped": folder, "parts": 0, "fault": str(error)})
 
 
 def _answer(lab: Lab, line: Line, order: Message) -> None:

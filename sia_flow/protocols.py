@@ -60,7 +60,10 @@ class Completion:
 
 
 class Sampler(Protocol):
-    """A policy that can be sampled. A batch's result does not depend on what else is in the batch."""
+    """A policy that can be sampled.
+
+    Its tokens do not depend on what else is in a batch; its log-probabilities may, in their last bits.
+    """
 
     @property
     def version(self) -> str:

@@ -15,6 +15,7 @@ from sia_flow.cli.text import printable
 if TYPE_CHECKING:
     from sia_flow.agents.offpolicy import Comparison, Estimate
     from sia_flow.lineage.ledger import LedgerRow
+    from sia_flow.lineage.store import Store
     from sia_flow.plan.project import Project
 
 
@@ -24,13 +25,12 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
     """List the pulls across experiments; where some were drawn by chance, compare them with the table."""
-    from sia_flow.agents.ledger import ledger_rows
     from sia_flow.agents.offpolicy import against_table
     from sia_flow.lineage.store import Store
     from sia_flow.plan.project import Project
 
     project = Project.find(folder)
-    rows = ledger_rows(Store(project.store)) if project.store.is_dir() else ()
+    rows = _rows(Store(project.store)) if project.store.is_dir() else []
     comparison = against_table(rows)
     if as_json:
         listed = [_json(row) for row in rows]
@@ -42,6 +42,16 @@ def command(
         )
     else:
         typer.echo(f"no lever was pulled in {project.root} yet")
+
+
+def _rows(store: Store) -> list[LedgerRow]:
+    """Return the rows; those of an unfinished arm have their names from its head, for a row knows of none."""
+    from sia_flow.agents.ledger import ledger_rows
+    from sia_flow.lineage.heads import heads
+
+    found = {generation: head for head in heads(store) if head.result is None for generation in head.generations}
+    names = {key: {"experiment": head.experiment, "arm": head.arm} for key, head in found.items()}
+    return [row if row.experiment else row.model_copy(update=names.get(row.generation)) for row in ledger_rows(store)]
 
 
 def _json(row: LedgerRow) -> dict[str, Any]:
@@ -59,7 +69,7 @@ def _show(rows: Sequence[LedgerRow], tasks: Mapping[str, str]) -> None:
 def _cells(row: LedgerRow, tasks: Mapping[str, str]) -> dict[str, str]:
     tokens = row.spend.prompt_tokens + row.spend.completion_tokens
     return {
-        "experiment": row.experiment or "(running)",
+        "experiment": row.experiment or "(unknown)",
         "arm": row.arm or "",
         "task": tasks.get(row.task or "", (row.task or "")[:8]),
         "seed": str(row.seed),

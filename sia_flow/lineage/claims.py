@@ -27,8 +27,10 @@ def nothing() -> None:
 
 
 @contextlib.contextmanager
-def claimed(folder: Path, key: str, between: Callable[[], None] = nothing) -> Iterator[None]:
+def claimed(folder: Path, key: str, between: Callable[[], None] = nothing, longest: float = LONGEST) -> Iterator[None]:
     """Hold the claim on a key for the block, waiting until it is free; `between` is called while it is not.
+
+    `longest` is the most seconds between two looks.
 
     Whoever waited has to look first whether the work is done by now. What `between` raises ends the wait. Raises
     StoreError where the folder cannot be written or holds no locks.
@@ -37,7 +39,7 @@ def claimed(folder: Path, key: str, between: Callable[[], None] = nothing) -> It
     while (file := _take(path)) is None:
         between()
         time.sleep(pause)
-        pause = min(LONGEST, 1.5 * pause)
+        pause = min(longest, 1.5 * pause)
     with file:
         try:
             yield

@@ -6,6 +6,7 @@ same draws, and the same scaffold and policy are never paid for twice.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +16,14 @@ from sia_flow.lineage.jsonl import dump_lines, load_lines
 from sia_flow.lineage.records import Score, Spend, Split, Trajectory, Verdict
 from sia_flow.lineage.store import Step, StepOutput, StepRecord
 from sia_flow.loop.lab import Lab
+from sia_flow.loop.parts import Rolled, roll, verify
 from sia_flow.loop.prepared import Prepared, Runner
 from sia_flow.protocols import Instance
 from sia_flow.rollout.engine import plan_work
 from sia_flow.verify.gate import summarize
 
 BATCH = 128
+"""Rollouts that go through the policy together, where the spec does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ def prepare_rollout(lab: Lab, agent: Agent, sample: Sample, seed: int, label: st
             "samples": sample.samples,
             "stream": sample.stream,
             "limits": lab.limits_digest,
+            **lab.batch,
         },
         inputs={**lab.inputs, "scaffold": agent.scaffold, "adapter": agent.adapter},
         seed=seed,
@@ -96,11 +100,10 @@ def _rollout(lab: Lab, agent: Agent, sample: Sample, step: Step, label: str) -> 
     instances = lab.instances(sample.split, sample.instances)
     work = plan_work(instances, sample.samples, step.seed, "rollout", sample.stream)
     scaffold = lab.store.objects.get_sources(agent.scaffold)
-    engine, policy = lab.engine(sample.split, step.key), lab.policy(agent.adapter)
-    trajectories: list[Trajectory] = []
-    for start in range(0, len(work), BATCH):
-        trajectories += engine.run(scaffold, policy, work[start : start + BATCH])
-        lab.watcher.step_advanced(label, len(trajectories))
+    policy = lab.policy(agent.adapter)
+    alone = sample.split == "sealed"
+    rolled = Rolled(scaffold, policy, sample.split, sample.instances, step.key, agent.adapter, alone=alone)
+    trajectories = roll(lab, rolled, work, BATCH, functools.partial(lab.watcher.step_advanced, label))
     spend = sum((t.spend for t in trajectories), Spend())
     spend += Spend(verifications=distinct_tool_programs(trajectories))
     oid = lab.store.objects.put_bytes(dump_lines(trajectories))
@@ -123,8 +126,11 @@ def _verify(lab: Lab, rollout: StepRecord, sample: Sample) -> StepOutput:
     data = lab.store.objects.get_bytes(rollout.outputs["trajectories"])
     trajectories = load_lines(data, Trajectory)
     instances = {i.id: i for i in lab.instances(sample.split, sample.instances)}
-    scorer = lab.sealed_scorer if sample.split == "sealed" else lab.scorer
-    verdicts = scorer.score([(instances[t.instance], t.answer) for t in trajectories])
+    items = [(instances[t.instance], t.answer) for t in trajectories]
+    if sample.split == "sealed":
+        verdicts = lab.sealed_scorer.score(items)
+    else:
+        verdicts = verify(lab, sample.split, sample.instances, items)
     verdicts = [explain_failure(t, v) for t, v in zip(trajectories, verdicts, strict=True)]
     score = summarize(sample.split, list(instances), by_instance(trajectories, verdicts))
     oid = lab.store.objects.put_bytes(dump_lines(verdicts))

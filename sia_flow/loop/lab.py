@@ -19,6 +19,7 @@ from sia_flow.errors import InfrastructureError, SealedError
 from sia_flow.lineage.records import Isolation, Split, Verdict
 from sia_flow.lineage.store import Store
 from sia_flow.loop.events import Silent, Watcher
+from sia_flow.loop.hands import Hands, NoHands
 from sia_flow.loop.network import granted, network_inputs
 from sia_flow.loop.pausing import Pause, unpaused
 from sia_flow.loop.same_base import refuse_changed_base, refuse_other_base
@@ -58,6 +59,7 @@ class Lab:
         self.stop = stop or Stop()
         self.alone = True
         """Off in one of several processes that run the experiment."""
+        self.hands: Hands = NoHands()
         self.pause: Pause = unpaused
         self._open = contextlib.ExitStack()
         self._note_reading: Callable[[], None] | None = None
@@ -265,6 +267,12 @@ class Lab:
             **sampler_inputs(self),
             **network_inputs(self.experiment),
         }
+
+    @property
+    def batch(self) -> dict[str, int]:
+        """What the steps' names have of `rollouts.batch`: nothing where it is not set."""
+        batch = self.spec.rollouts.batch
+        return {} if batch is None else {"batch": batch}
 
     @functools.cached_property
     def limits_digest(self) -> str:

@@ -20,6 +20,7 @@ from sia_flow.lineage.store import Step, StepOutput
 from sia_flow.loop.archive import Found
 from sia_flow.loop.evaluate import Agent, as_pairs, distinct_tool_programs, rank_programs, top_programs
 from sia_flow.loop.lab import Lab
+from sia_flow.loop.parts import Rolled, roll, verify
 from sia_flow.loop.prepared import Prepared
 from sia_flow.loop.reuse import Starts, expansions, showing_starts
 from sia_flow.loop.serving import follow
@@ -60,6 +61,7 @@ def prepare_train(lab: Lab, agent: Agent, plan: WeightPlan, place: Place, earlie
             "lora": lora.model_dump(mode="json"),
             "training": training.model_dump(mode="json", exclude=PLANNED),
             "limits": lab.limits_digest,
+            **lab.batch,
             **reuse,
         },
         inputs={**lab.inputs, "scaffold": agent.scaffold, "adapter": agent.adapter, **first},
@@ -120,7 +122,8 @@ class _Collector:
         self.work = lab.work_dir(step)
         self.scaffold: Mapping[str, str] = lab.store.objects.get_sources(agent.scaffold)
         training = lab.spec.training
-        self.pool = lab.instances("train", training.pool or training.instances)
+        self.instances = training.pool or training.instances
+        self.pool = lab.instances("train", self.instances)
         self.starts: Starts | None = None
 
     def reuse(self, earlier: Found, label: str) -> None:
@@ -146,9 +149,11 @@ class _Collector:
         instances = turn(self.pool, self.lab.spec.training.instances, iteration, self.seed)
         starts = self.starts.plan(iteration, [instance.id for instance in instances]) if self.starts else {}
         work = plan_work(instances, self.lab.spec.training.samples, seed, starts=starts)
-        trajectories = self.lab.engine("train", self.step).run(self.scaffold, self.policy, work)
+        rolled = Rolled(self.scaffold, self.policy, "train", self.instances, self.step, training=True)
+        trajectories = roll(self.lab, rolled, work, len(work), lambda _: None)
         by_id = {instance.id: instance for instance in instances}
-        verdicts = self.lab.scorer.score([(by_id[t.instance], t.answer) for t in trajectories])
+        items = [(by_id[t.instance], t.answer) for t in trajectories]
+        verdicts = verify(self.lab, "train", self.instances, items)
         self._note(iteration, trajectories, verdicts, starts)
         return [_episode(t, v) for t, v in zip(trajectories, verdicts, strict=True)]
 

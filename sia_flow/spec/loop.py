@@ -38,6 +38,12 @@ class Rollouts(Section):
     """Rollouts for each instance."""
     workers: Annotated[int, Field(ge=1, le=1024)] = 2
     """Candidate programs that run at the same time."""
+    batch: Annotated[int, Field(ge=1, le=100_000, examples=[32])] | None = Field(
+        default=None, exclude_if=lambda batch: batch is None
+    )
+    """Rollouts that go through the policy together, and that another worker may take (`spread`). Another number gives
+    other last bits of a local policy's log-probabilities, so it is part of what an experiment is. Not set: 128, and all
+    of an iteration of a weight update."""
 
 
 class Sampling(Section):

@@ -99,6 +99,9 @@ class Spread(Section):
     address: Annotated[str, Field(min_length=1)] | None = None
     """Scheduler of the cluster, for dask and ray alone: host:port, with tcp:// before it for Dask. Not set: one is
     started on this machine for the run."""
+    share: bool = True
+    """Whether a worker that has nothing else to do takes parts of another's rollouts and verification; with `jobs` set
+    there may then be more workers than arms and seeds."""
 
 
 class Pool(Section):

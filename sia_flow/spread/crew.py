@@ -7,6 +7,7 @@ worker, this process) costs the steps that were under way and nothing else.
 from __future__ import annotations
 
 import selectors
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -21,11 +22,13 @@ from sia_flow.lineage.claims import claimed
 from sia_flow.lineage.store import Store
 from sia_flow.loop.books import close_books
 from sia_flow.loop.events import Watcher
+from sia_flow.loop.hands import offers_dir
 from sia_flow.loop.stopping import Stop
 from sia_flow.spec.models import Experiment
 from sia_flow.spread.ahead import Ahead
 from sia_flow.spread.jobs import Job, Jobs
 from sia_flow.spread.launcher import Launcher
+from sia_flow.spread.offers import Offers
 from sia_flow.spread.telling import tell_again
 from sia_flow.spread.ticket import Ticket
 from sia_flow.spread.wire import Door, Line, Message
@@ -63,13 +66,24 @@ class NoBoard:
 
 @dataclass(slots=True)
 class Worker:
-    """One worker: launched, then connected, then at a job, or waiting for one, or drawing ahead meanwhile."""
+    """One worker: launched, then connected, then at a job, or waiting for one, drawing ahead or helping meanwhile."""
 
     line: Line | None = None
     writer: str = ""
     """`host:process`, as the books name it."""
     job: Job | None = None
+    told: int = 0
+    """How many free workers it knows of."""
     drawing: bool = False
+    helping: str | None = None
+    """The offer that it takes parts of."""
+    useless: bool = False
+    """Whether it failed to help."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has nothing to do."""
+        return self.line is not None and self.job is None and not self.drawing and self.helping is None
 
 
 @dataclass(slots=True)
@@ -99,7 +113,12 @@ class Crew:
         self._ahead = Ahead(run.experiment.spec, run.store, self.jobs)
         self._run = run
         self._launcher = launcher
-        self._size = min(jobs, len(self.jobs.order))
+        self.parts = 0
+        """Parts that workers took of others' batches."""
+        self._offers: Offers[Worker] = Offers()
+        spread = run.experiment.spec.spread
+        self._helped = spread is not None and spread.share and spread.jobs is not None
+        self._size = jobs if self._helped else min(jobs, len(self.jobs.order))
         self._door = Door(launcher.host)
         self._selector = selectors.DefaultSelector()
         self._workers: dict[str, Worker] = {}
@@ -114,6 +133,7 @@ class Crew:
         with self._opened():
             while not self.jobs.over and not (self._halting and self.jobs.idle):
                 self._fill()
+                self._tell_free()
                 self._listen()
                 self._look_after()
             self._dismiss()
@@ -132,6 +152,7 @@ class Crew:
         self._selector.register(self._door, selectors.EVENT_READ, None)
         try:
             with claimed(self._run.store.claims, crew_claim(self._run.experiment), self._run.stop.obey):
+                shutil.rmtree(self._offered, ignore_errors=True)
                 yield
         finally:
             for worker in self._workers.values():
@@ -140,19 +161,25 @@ class Crew:
             self._selector.close()
             self._door.close()
             self._launcher.close()
+            shutil.rmtree(self._offered, ignore_errors=True)
+
+    @property
+    def _offered(self) -> Path:
+        return offers_dir(self._run.store, self._run.experiment)
 
     def _fill(self) -> None:
         """Launch what is missing, and give those who wait something to do."""
         if self._halting:
             return
-        while len(self._workers) < min(self._size, len(self.jobs.order) - len(self.jobs.results)):
+        left = len(self.jobs.order) - len(self.jobs.results)
+        while len(self._workers) < (self._size if self._helped else min(self._size, left)):
             self._launched += 1
             name = f"w{self._launched}"
             self._workers[name] = Worker()
             run = self._run
             self._launcher.launch(Ticket(name, self._door.address, run.root, run.experiment, run.prefect))
         for worker in self._workers.values():
-            if worker.line is not None and worker.job is None and not worker.drawing:
+            if worker.line is not None and worker.waits:
                 self._assign(worker, worker.line)
 
     def _assign(self, worker: Worker, line: Line) -> None:
@@ -163,6 +190,17 @@ class Crew:
         elif (order := self._ahead.next()) is not None:
             worker.drawing = True
             line.send(order)
+        elif not worker.useless and (folder := self._offers.next()) is not None:
+            worker.helping = folder
+            line.send({"help": folder})
+
+    def _tell_free(self) -> None:
+        """Tell those who are at a job how many could help them."""
+        free = sum(worker.waits and not (worker.useless or self._offers.stopped) for worker in self._workers.values())
+        for worker in self._workers.values():
+            if worker.line is not None and worker.job is not None and worker.told != free:
+                worker.told = free
+                worker.line.send({"free": free})
 
     def _listen(self) -> None:
         for key, _ in self._selector.select(LOOK):
@@ -186,13 +224,14 @@ class Crew:
         if worker is None:
             return self._greeted(line, message)
         if "event" in message:
-            tell_again(self._run.watcher, self._run.store, message)
-            if message["event"] == "arm_ended":
-                line.send({"seen": True})
-            elif message["event"] == "generation" and worker.job is not None:
-                self._ahead.heard(worker.job, self._run.store.generation(message["fields"]["id"]))
-            elif message["event"] == "step_ended" and not message["fields"]["cached"]:
-                self._losses.pop(worker.job, None)
+            self._told(worker, line, message)
+        elif "offer" in message:
+            self._offers.add(message["offer"], worker)
+        elif "offered" in message:
+            self._offers.over(message["offered"])
+        elif "helped" in message:
+            self.parts += message["parts"]
+            self._took(worker, message["helped"], message["fault"])
         elif "drawn" in message:
             worker.drawing = False
             if not message["drawn"]:
@@ -200,6 +239,15 @@ class Crew:
         elif worker.job is not None:
             self._answered(worker, worker.job, message)
         return True
+
+    def _told(self, worker: Worker, line: Line, message: Message) -> None:
+        tell_again(self._run.watcher, self._run.store, message)
+        if message["event"] == "arm_ended":
+            line.send({"seen": True})
+        elif message["event"] == "generation" and worker.job is not None:
+            self._ahead.heard(worker.job, self._run.store.generation(message["fields"]["id"]))
+        elif message["event"] == "step_ended" and not message["fields"]["cached"]:
+            self._losses.pop(worker.job, None)
 
     def _greeted(self, line: Line, message: Message) -> bool:
         worker = self._workers.get(str(message.get("name")))
@@ -214,6 +262,14 @@ class Crew:
         if self._told_stop:
             line.send({"stop": True})
         return True
+
+    def _took(self, worker: Worker, folder: str, fault: str | None) -> None:
+        worker.helping = None
+        if fault is None:
+            self._offers.over(folder)
+        else:
+            worker.useless = True
+            self._run.watcher.warning(f"a worker (process {worker.writer}) cannot help: {fault}")
 
     def _answered(self, worker: Worker, job: Job, message: Message) -> None:
         worker.job = None
@@ -239,6 +295,9 @@ class Crew:
         job, run = worker.job, self._run
         if worker.writer:
             close_books(run.store.root.parent, run.experiment, worker.writer)
+        self._offers.gone(worker)
+        if worker.helping is not None:
+            self._offers.died()
         if worker.drawing:
             self._ahead.stop()
         if job is not None:
@@ -247,7 +306,9 @@ class Crew:
         elif worker.line is not None and self._halting:
             return
         self._losses[job] += 1
-        waiting = "a worker that drew ahead" if worker.drawing else "a worker that was about to begin"
+        waiting = "a worker that was about to begin"
+        if worker.drawing or worker.helping:
+            waiting = "a worker that drew ahead" if worker.drawing else "a worker that helped"
         what = f"the worker of {job}" if job is not None else waiting
         if self._losses[job] >= LOSSES and self._failure is None:
             tail = f":\n{text}" if text else ": killed from outside, or out of memory; run the same command again"

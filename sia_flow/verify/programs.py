@@ -75,14 +75,13 @@ class ProgramScorer:
 
     def score(self, items: Sequence[tuple[Instance, str | None]]) -> list[Verdict]:
         """Return the verdict of each (instance, answer), in order; an answer of None is a missing one."""
-        programs = [None if answer is None else normalize(answer) for _, answer in items]
         waiting: dict[str, dict[str, str]] = {}
         instances = {instance.id: instance for instance, _ in items}
-        for (instance, _), program in zip(items, programs, strict=True):
-            if program is not None and (key := self.key(instance, program)) not in self.memo:
-                waiting.setdefault(instance.id, {})[key] = program
+        for key, (instance, program) in self.missing(items).items():
+            waiting.setdefault(instance.id, {})[key] = program
         for name, missing in waiting.items():
             self.memo.update(self._run(instances[name], missing))
+        programs = [None if answer is None else normalize(answer) for _, answer in items]
         return [
             Verdict(
                 reward=self.verifier.floor,
@@ -94,6 +93,14 @@ class ProgramScorer:
             else self.memo[self.key(instance, program)]
             for (instance, _), program in zip(items, programs, strict=True)
         ]
+
+    def missing(self, items: Sequence[tuple[Instance, str | None]]) -> dict[str, tuple[Instance, str]]:
+        """Return memo key -> (instance, normalised program) of each of (instance, answer) that is not in the memo."""
+        found = {}
+        for instance, answer in items:
+            if answer is not None and (key := self.key(instance, program := normalize(answer))) not in self.memo:
+                found[key] = (instance, program)
+        return found
 
     def key(self, instance: Instance, program: str) -> str:
         """Return the memo key of a normalised program on an instance."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from sia_flow.cli.workbench import plan_all
+from sia_flow.lineage.heads import Head, write_head
 from sia_flow.lineage.jsonl import load_lines
 from sia_flow.lineage.ledger import LedgerRow
 from sia_flow.lineage.records import Decision, Draw, Generation, Isolation, Score, Spend, WeightPlan
@@ -86,7 +87,7 @@ def test_the_rows_and_the_comparison_with_the_table(project: Path) -> None:
     head, first, second, *rest = sia_flow("ledger", cwd=project).splitlines()
     assert head.split()[:2] == ["experiment", "arm"]
     assert first.split() == [
-        *("(running)", "3", "1", "weights-grpo", "+0.0200", "+0.0100", "+-", "0.0100", "no", "12", "123", "9", "0.75")
+        *("(unknown)", "3", "1", "weights-grpo", "+0.0200", "+0.0100", "+-", "0.0100", "no", "12", "123", "9", "0.75")
     ]
     assert second.split()[-5:] == ["yes", "12", "123", "9", "0.75"]
     assert rest[0].startswith("Mean gain of the 2 drawn pulls")
@@ -100,6 +101,17 @@ def test_the_rows_and_the_comparison_with_the_table(project: Path) -> None:
     ]
     assert found["comparison"]["followed"]["mean"] == pytest.approx(0.4)
     assert found["comparison"]["table"]["mean"] == 0.0
+
+
+def test_the_pulls_of_an_unfinished_arm_have_its_name(project: Path) -> None:
+    store = Store(project / ".sia-flow" / "store")
+    store.put_generation(pull(1, 0.01))
+    (found,) = [path.stem for path in (store.root / "generations").rglob("*.json")]
+    write_head(store, Head(experiment="small", arm="SIA-W", seed=3, generations=(found,)))
+    _, row, *_ = sia_flow("ledger", cwd=project).splitlines()
+    assert row.split()[:3] == ["small", "SIA-W", "3"]
+    listed = json.loads(sia_flow("ledger", "--json", cwd=project))
+    assert [(row["experiment"], row["arm"]) for row in listed["rows"]] == [("small", "SIA-W")]
 
 
 def ledger_of(root: Path, step: str) -> list[LedgerRow]:

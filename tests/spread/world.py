@@ -43,10 +43,20 @@ def work(ticket):
             if name in script.get("faults", {}):
                 line.send({"failed": {"text": script["faults"][name], "code": 8}})
                 continue
+            if name in script.get("offers", ()):
+                line.send({"offer": name})
+                while len(list(ticket.root.glob(f"help-*-{name}"))) < script.get("helps", 1):
+                    time.sleep(0.01)
+                line.send({"offered": name})
             if name in script.get("endless", ()) or lives <= script.get("mute", {}).get(name, 0):
                 continue
             line.send({"event": "warning", "fields": {"text": f"at {name}"}})
             line.send({"done": f"key of {name}"})
+        elif "help" in message:
+            (ticket.root / f"help-{os.getpid()}-{message['help']}").touch()
+            if script.get("helping") == "dies":
+                os.kill(os.getpid(), signal.SIGKILL)
+            line.send({"helped": message["help"], "parts": 1, "fault": script.get("helping")})
         elif "stop" in message:
             line.send({"stopped": "asked"})
         elif "end" in message:
@@ -85,10 +95,10 @@ def experiment(**fields: Any) -> Experiment:
     return Experiment.model_validate_json(json.dumps({**SPEC, "spec": spec}))
 
 
-def crew(root: Path, watcher: Silent | None = None, stop: Stop | None = None, jobs: int = 2) -> Crew:
+def crew(root: Path, watcher: Silent | None = None, stop: Stop | None = None, jobs: int = 2, **fields: Any) -> Crew:
     """Return a crew of the project in `root`."""
     store = Store(root / ".sia-flow/store")
-    run = Run(experiment(), root, store, watcher or Heard(), stop or Stop())
+    run = Run(experiment(**fields), root, store, watcher or Heard(), stop or Stop())
     return Crew(run, Processes(root, root / "workers.log", jobs), jobs)
 
 
