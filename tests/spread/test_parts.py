@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sia_flow.errors import InfrastructureError
+from sia_flow.errors import InfrastructureError, SealedError
 from sia_flow.lineage.records import Isolation
 from sia_flow.lineage.store import Store
 from sia_flow.loop.events import Silent
@@ -131,6 +131,19 @@ def test_who_runs_candidates_otherwise_does_not_help(tmp_path: Path) -> None:
             Helper(lab).help(folder)
         assert Helper(lab).help(tmp_path / "an offer that is over") == 0
     assert [path.name for path in folder.iterdir()] == [OFFER]
+
+
+def test_sealed_instances_are_given_to_no_helper(tmp_path: Path) -> None:
+    spec = make_project(tmp_path)
+    (experiment,) = load_experiments(spec)
+    folder = tmp_path / "offer"
+    folder.mkdir()
+    with Lab(experiment, tmp_path, Store(tmp_path / ".sia-flow/store")) as lab:
+        answers = (("i", "a"),)
+        offer = Offer(split="sealed", instances=2, parts=((0, 1),), isolation=lab.isolation, answers=answers)
+        (folder / OFFER).write_text(offer.model_dump_json())
+        with pytest.raises(SealedError, match="outside of a reading"):
+            Helper(lab).help(folder)
 
 
 def test_a_part_that_is_done_or_whose_offer_is_over_is_not_done_again(tmp_path: Path) -> None:
