@@ -1,4 +1,4 @@
-"""The algorithms of the weight lever beside each other, from the records of specs/algorithms.yaml.
+"""The algorithms of the weight lever beside each other, from the records of a spec: specs/algorithms.yaml on denoising.
 
     sia-flow apply specs/algorithms.yaml && python benchmarks/algorithms.py [--spec FILE] [--picture FILE]
 
@@ -25,6 +25,7 @@ from sia_flow.lineage.records import Generation, Spend  # noqa: E402
 from sia_flow.lineage.results import ArmResult  # noqa: E402
 from sia_flow.lineage.store import Store  # noqa: E402
 from sia_flow.report.canvas import COLOURS, dress, figure_of, write  # noqa: E402
+from sia_flow.spec.models import ExperimentSpec  # noqa: E402
 
 SPEC = ROOT / "specs" / "algorithms.yaml"
 DECISIVE = 0.3
@@ -63,6 +64,12 @@ def runs_of(results: Sequence[ArmResult], store: Store) -> list[Run]:
         generations: list[Generation] = [store.generation(name) for name in result.generations]
         found += [Run(g.training, result, g.spend) for g in generations if g.training]
     return found
+
+
+def named(spec: ExperimentSpec) -> str:
+    """Return the algorithm, and what its rollouts start from where that is not nothing."""
+    reuse = spec.reuse.type
+    return spec.training.algorithm if reuse == "none" else f"{spec.training.algorithm}, reuse {reuse}"
 
 
 def spread(values: Sequence[float], digits: int) -> str:
@@ -124,7 +131,7 @@ def main() -> None:
         if missing := [plan for plan in plans if plan.result is None]:
             sys.exit(f"{experiment.metadata.name}: {len(missing)} arms are not finished; run `sia-flow apply` first")
         results = [plan.result for plan in plans if plan.result is not None]
-        table[experiment.spec.training.algorithm] = runs_of(results, Store(project.store))
+        table[named(experiment.spec)] = runs_of(results, Store(project.store))
     print("| algorithm | select | sealed | reward, last 5 | valid, last 5 | KL | decisive | verified |")
     print("|---|---|---|---|---|---|---|---|")
     for name, runs in table.items():
