@@ -1,9 +1,9 @@
 """Verifier throughput against magic-impute: MAGIC and its score on one synthetic matrix, in one process, in turns.
 
 `python benchmarks/verifier.py [--magic FOLDER] [--cells 2000] [--genes 2000] [--repeats 5]`. FOLDER is where
-`pip install --target FOLDER --no-deps magic-impute graphtools scprep pygsp tasklogger Deprecated wrapt future` put the
-original; it is GPL and no dependency of ours, so without FOLDER only our side is measured. The same matrix, the same
-threads (as the environment says), wall and processor seconds, the least of the repeats.
+`pip install --target FOLDER --no-deps magic-impute graphtools scprep pygsp tasklogger Deprecated decorator wrapt
+future` put the original; it is GPL and no dependency of ours, so without FOLDER only our side is measured. The same
+matrix, the same threads (as the environment says), wall and processor seconds, the least of the repeats.
 """
 
 from __future__ import annotations

@@ -12,10 +12,14 @@ Matrix = NDArray[np.float64]
 
 def magic(counts: Matrix, knn: int = 5, t: int = 3, n_pca: int = 100, decay: float = 1.0) -> Matrix:
     """Return MAGIC's approximate form: square root, P^t in PCA space, squared, times the library size."""
-    normal = np.sqrt(kit.library_normalize(counts, scale=1.0))
-    operator = kit.affinity(normal, knn, n_pca, decay)
-    smooth: Matrix = np.maximum(kit.diffuse_pca(operator, normal, t, n_pca), 0.0)
-    denoised: Matrix = np.square(smooth) * counts.sum(axis=1, keepdims=True)
+    normal = kit.library_normalize(counts, scale=1.0)
+    parts = kit.adopt(np.sqrt(normal, out=normal))
+    denoised = kit.diffuse_parts(kit.diffusion(parts, knn, n_pca, decay), parts, t, n_pca)
+    totals = counts.sum(axis=1, keepdims=True)
+    for rows in kit.blocks(denoised.shape):
+        block = denoised[rows]
+        np.square(np.maximum(block, 0.0, out=block), out=block)
+        block *= totals[rows]
     return denoised
 
 

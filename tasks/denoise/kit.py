@@ -8,7 +8,7 @@ byte-equal matrix, so a cache never changes a result.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,8 @@ CACHED = 32
 EXACT = 1024
 """Up to this many cells or genes the PCA is exact; beyond, it is by a seeded random projection (Halko et al. 2011)."""
 SKETCH, PASSES = 120, 3
+BLOCK = 1 << 16
+"""Values that passes over whole matrices take at a time: a block stays in the cache, and its room is used again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,21 +88,26 @@ def affinity(x: ArrayLike, knn: int = 5, n_pca: int = 100, decay: float = 1.0) -
     knn-th neighbour; the kernel exp(-(d / bandwidth)^decay) is kept for 3 knn neighbours and above 1e-4,
     symmetrised by averaging and row-normalised.
     """
-    scores = factorize(x).scores
-    cells = scores.shape[0]
+    return diffusion(factorize(x), knn, n_pca, decay)
+
+
+def diffusion(parts: Factors, knn: int = 5, n_pca: int = 100, decay: float = 1.0) -> Matrix:
+    """Return what `affinity` returns for the matrix that `parts` is the PCA of."""
+    cells = parts.scores.shape[0]
     near = min(_integer(knn, "knn", 1, 10_000), cells - 1)
-    scores = scores[:, : _integer(n_pca, "n_pca", 1, 100_000)]
-    distances = _distances(scores)
-    keep = min(3 * near + 1, cells)
-    order = np.argpartition(distances, keep - 1, axis=1)[:, :keep]
-    nearest = np.take_along_axis(distances, order, axis=1)
+    scores = parts.scores[:, : _integer(n_pca, "n_pca", 1, 100_000)]
+    order, nearest, full = _neighbours(scores, min(3 * near + 1, cells))
     bandwidth = np.maximum(np.partition(nearest, near, axis=1)[:, near], 1e-12)
     kernel = np.exp(-((nearest / bandwidth[:, None]) ** _number(decay, "decay", 1e-3, 1e3)))
     kernel[kernel < CUTOFF] = 0.0
-    full = np.zeros((cells, cells))
-    np.put_along_axis(full, order, kernel, axis=1)
-    full += full.T.copy()
-    full /= full.sum(axis=1, keepdims=True)
+    cell = np.arange(cells)[:, None]
+    full[cell, order] = kernel
+    # Nothing but the neighbours' entries and their mirror images is touched: the rest of the matrix is zero.
+    kernel = kernel + full[order, cell]
+    full[cell, order] = full[order, cell] = kernel
+    totals = full.sum(axis=1)
+    full[cell, order] = kernel / totals[:, None]
+    full[order, cell] = kernel / totals[order]
     return full
 
 
@@ -113,10 +120,15 @@ def diffuse(p: ArrayLike, x: ArrayLike, t: int = 3) -> Matrix:
 def diffuse_pca(p: ArrayLike, x: ArrayLike, t: int = 3, n_pca: int = 100) -> Matrix:
     """Return P^t applied to x in its first `n_pca` components, as MAGIC does by default."""
     operator, matrix = _operator(p, x)
-    parts = factorize(matrix)
+    return diffuse_parts(operator, _factorize(matrix), t, n_pca)
+
+
+def diffuse_parts(operator: Matrix, parts: Factors, t: int = 3, n_pca: int = 100) -> Matrix:
+    """Return what `diffuse_pca` returns for the matrix that `parts` is the PCA of."""
     kept = _integer(n_pca, "n_pca", 1, 100_000)
-    steps = _integer(t, "t", 0, 64)
-    return _walk(operator, parts.scores[:, :kept], steps) @ parts.loadings[:kept] + parts.mean
+    smooth: Matrix = _walk(operator, parts.scores[:, :kept], _integer(t, "t", 0, 64)) @ parts.loadings[:kept]
+    smooth += parts.mean
+    return smooth
 
 
 def contrast(y: ArrayLike, weight: float) -> Matrix:
@@ -158,28 +170,44 @@ def shrink(y: ArrayLike, weight: float) -> Matrix:
 
 def factorize(x: ArrayLike) -> Factors:
     """Return the PCA of x with at most 100 components, from the cache where the same matrix was seen."""
-    matrix = np.ascontiguousarray(_matrix(x, "x"))
-    for parts in _factors:
-        if parts.source.shape == matrix.shape and np.array_equal(parts.source, matrix):
-            return parts
-    parts = _pca(matrix)
-    if len(_factors) < CACHED:
-        _factors.append(parts)
-    return parts
+    return _factorize(_matrix(x, "x"))
+
+
+def adopt(matrix: Matrix) -> Factors:
+    """Return `factorize(matrix)` of a matrix that is given away: it is kept as it is, and read-only from now on."""
+    return _factorize(_matrix(matrix, "matrix"), given=True)
 
 
 def warm(arrays: Mapping[str, NDArray[Any]]) -> None:
     """Factorise the usual transforms of every counts matrix, once, before the sandbox forks."""
     for counts in arrays.values():
         normal = library_normalize(counts)
-        for matrix in (
-            np.sqrt(normal),
-            np.log1p(normal),
-            freeman_tukey(normal),
-            anscombe(normal),
-            np.sqrt(_matrix(counts, "counts")),
-        ):
-            factorize(matrix)
+        adopt(np.sqrt(normal))
+        adopt(np.log1p(normal))
+        adopt(freeman_tukey(normal))
+        adopt(anscombe(normal))
+        adopt(np.sqrt(_matrix(counts, "counts")))
+
+
+def blocks(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Yield slices of rows, of `BLOCK` values or one row each, that make up a matrix of this shape."""
+    rows = max(1, BLOCK // shape[1])
+    return (slice(start, start + rows) for start in range(0, shape[0], rows))
+
+
+def _factorize(matrix: Matrix, *, given: bool = False) -> Factors:
+    for parts in _factors:
+        if _same(parts.source, matrix):
+            return parts
+    parts = _pca(np.ascontiguousarray(matrix) if given else np.array(matrix, order="C"))
+    if len(_factors) < CACHED:
+        _factors.append(parts)
+    return parts
+
+
+def _same(one: Matrix, two: Matrix) -> bool:
+    """Return whether two matrices are equal; the first block that differs decides."""
+    return one.shape == two.shape and all(np.array_equal(one[rows], two[rows]) for rows in blocks(one.shape))
 
 
 def _pca(matrix: Matrix) -> Factors:
@@ -188,7 +216,7 @@ def _pca(matrix: Matrix) -> Factors:
     left, singular = _left_vectors(centred)
     scores = left * singular
     loadings = (left / singular).T @ centred
-    for part in (matrix := matrix.copy(), mean, scores, loadings):
+    for part in (matrix, mean, scores, loadings):
         part.flags.writeable = False
     return Factors(matrix, mean, scores, loadings)
 
@@ -227,12 +255,25 @@ def _orthonormal(basis: NDArray[Any]) -> NDArray[Any]:
     return found
 
 
-def _distances(scores: Matrix) -> Matrix:
+def _neighbours(scores: Matrix, count: int) -> tuple[NDArray[np.intp], Matrix, Matrix]:
+    """Return each cell's `count` nearest, itself among them: which and how far [cells, count], in no order.
+
+    The third array is zero, cells x cells: the room of the distances, which the caller may fill.
+    """
     squares = np.einsum("ij,ij->i", scores, scores)
-    squared = squares[:, None] + squares[None, :] - 2.0 * (scores @ scores.T)
-    np.fill_diagonal(squared, 0.0)
-    distances: Matrix = np.sqrt(np.maximum(squared, 0.0))
-    return distances
+    room: Matrix = scores @ scores.T
+    cells = len(room)
+    order, nearest = np.empty((cells, count), np.intp), np.empty((cells, count))
+    for rows in blocks(room.shape):
+        block = room[rows]
+        block *= 2.0
+        np.subtract(squares[rows, None] + squares[None, :], block, out=block)
+        np.fill_diagonal(block[:, rows], 0.0)
+        np.sqrt(np.maximum(block, 0.0, out=block), out=block)
+        order[rows] = np.argpartition(block, count - 1, axis=1)[:, :count]
+        nearest[rows] = np.take_along_axis(block, order[rows], axis=1)
+        block.fill(0.0)
+    return order, nearest, room
 
 
 def _walk(operator: Matrix, values: Matrix, steps: int) -> Matrix:
@@ -258,7 +299,9 @@ def _matrix(value: ArrayLike, name: str) -> Matrix:
     matrix = np.asarray(value, dtype=np.float64)
     if matrix.ndim != 2 or 0 in matrix.shape:
         raise ValueError(f"{name} must be a matrix of cells x genes, not of shape {matrix.shape}")
-    if not np.isfinite(matrix).all():
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = matrix.sum()  # one value that is not finite makes it so; beyond that only a sum too large does
+    if not np.isfinite(total) and not np.isfinite(matrix).all():
         raise ValueError(f"{name} holds values that are not finite")
     return matrix
 

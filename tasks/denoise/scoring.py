@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.denoise.passes import log_normalize, scan, squared_distance
+from tasks.denoise.passes import log_normalize, scan, squared_distances
 
 Matrix = NDArray[np.float64]
 TINY = 1e-6
@@ -47,6 +47,8 @@ def make_reference(train: Matrix, test: Matrix, truth: Matrix | None = None) -> 
     scale = test.sum() / train.sum()
     expected = None if truth is None else log_normalize(np.ascontiguousarray(truth))
     seen = test.ravel()[where]
+    targets = [target] if expected is None else [target, expected]
+    base_mse, *base_truth = squared_distances(train, *targets)
     return Reference(
         train_sum=float(train.sum()),
         scale=float(scale),
@@ -54,11 +56,11 @@ def make_reference(train: Matrix, test: Matrix, truth: Matrix | None = None) -> 
         where=where,
         test=seen,
         size=test.size,
-        base_mse=squared_distance(target, train),
+        base_mse=base_mse,
         base_poisson=_poisson(train, scale, where, seen),
         perfect_poisson=_poisson(test, 1.0, where, seen),
         truth=expected,
-        base_truth=0.0 if expected is None else squared_distance(expected, train),
+        base_truth=base_truth[0] if base_truth else 0.0,
     )
 
 
@@ -78,7 +80,8 @@ def reject(output: NDArray[np.float64], shape: tuple[int, ...], train_sum: float
 
 def measure(output: Matrix, reference: Reference) -> dict[str, float]:
     """Return mse, mse_norm, poisson and poisson_norm of an output that `reject` let pass."""
-    mse = squared_distance(reference.target, output)
+    targets = [reference.target] if reference.truth is None else [reference.target, reference.truth]
+    mse, *truth = squared_distances(output, *targets)
     poisson = _poisson(output, reference.scale, reference.where, reference.test)
     span = reference.base_poisson - reference.perfect_poisson
     metrics = {
@@ -87,8 +90,8 @@ def measure(output: Matrix, reference: Reference) -> dict[str, float]:
         "poisson": poisson,
         "poisson_norm": (reference.base_poisson - poisson) / span,
     }
-    if reference.truth is not None:
-        metrics["truth_mse_ratio"] = squared_distance(reference.truth, output) / reference.base_truth
+    if truth:
+        metrics["truth_mse_ratio"] = truth[0] / reference.base_truth
     return metrics
 
 
@@ -116,5 +119,7 @@ def without_truth(metrics: Mapping[str, float]) -> dict[str, float]:
 
 def _poisson(values: Matrix, scale: float, where: NDArray[np.int64], seen: Matrix) -> float:
     """Return mean(d - test log(d + TINY)), d = scale values; only entries with molecules need a logarithm."""
-    rates = values.ravel()[where] * scale
-    return float((values.sum() * scale - seen @ np.log(rates + TINY)) / values.size)
+    rates = values.ravel()[where]
+    rates *= scale
+    rates += TINY
+    return float((values.sum() * scale - seen @ np.log(rates, out=rates)) / values.size)

@@ -67,6 +67,37 @@ def test_affinity_follows_its_definition() -> None:
     assert np.allclose(kit.affinity(x, knn, n_pca, decay), expected, atol=1e-6)
 
 
+def plain_affinity(x: np.ndarray, knn: int, n_pca: int, decay: float) -> np.ndarray:
+    scores = kit.factorize(x).scores[:, :n_pca]
+    squares = np.einsum("ij,ij->i", scores, scores)
+    squared = squares[:, None] + squares[None, :] - 2.0 * (scores @ scores.T)
+    np.fill_diagonal(squared, 0.0)
+    distances = np.sqrt(np.maximum(squared, 0.0))
+    keep = min(3 * knn + 1, len(x))
+    order = np.argpartition(distances, keep - 1, axis=1)[:, :keep]
+    nearest = np.take_along_axis(distances, order, axis=1)
+    bandwidth = np.maximum(np.partition(nearest, knn, axis=1)[:, knn], 1e-12)
+    kernel = np.exp(-((nearest / bandwidth[:, None]) ** decay))
+    kernel[kernel < 1e-4] = 0.0
+    full = np.zeros(distances.shape)
+    np.put_along_axis(full, order, kernel, axis=1)
+    full += full.T.copy()
+    return full / full.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(("knn", "n_pca", "decay"), [(5, 100, 1.0), (1, 3, 0.5), (30, 20, 15.0), (299, 100, 1.0)])
+def test_blocks_change_no_bit_of_the_affinity(knn: int, n_pca: int, decay: float) -> None:
+    x = np.sqrt(cells(12, (301, 40)))
+    x[7] = x[8]
+    assert len(list(kit.blocks((301, 301)))) > 1
+    assert np.array_equal(kit.affinity(x, knn, n_pca, decay), plain_affinity(x, knn, n_pca, decay))
+
+
+@given(st.integers(1, 300), st.integers(1, 200_000))
+def test_blocks_make_up_the_matrix(rows: int, columns: int) -> None:
+    assert [row for block in kit.blocks((rows, columns)) for row in range(rows)[block]] == list(range(rows))
+
+
 def test_affinity_rows_are_distributions_even_for_equal_cells() -> None:
     x = np.tile(np.arange(8.0), (20, 1))
     p = kit.affinity(x, knn=50)
@@ -118,6 +149,30 @@ def test_a_cache_never_changes_a_result() -> None:
     assert len(kit._factors) == known, "the usual transform was factorised beforehand"
     kit.affinity(x + 1e-9)
     assert len(kit._factors) == known + 1
+
+
+def test_a_matrix_given_away_is_kept_without_a_copy() -> None:
+    x = np.sqrt(cells(13))
+    kit._factors.clear()
+    borrowed = kit.factorize(x)
+    assert x.flags.writeable
+    assert not np.shares_memory(borrowed.source, x)
+    kit._factors.clear()
+    given_away = kit.adopt(x)
+    assert given_away.source is x
+    assert not x.flags.writeable
+    assert kit.adopt(x.copy()) is kit.factorize(x) is given_away
+    assert np.array_equal(kit.diffusion(given_away), kit.affinity(x))
+    assert np.array_equal(given_away.loadings, borrowed.loadings)
+
+
+def test_finite_values_of_an_infinite_sum_are_finite() -> None:
+    x = np.full((3, 4), 1e308)
+    assert np.array_equal(kit.blend(x, x, 0.0), x)
+    for odd in (np.nan, np.inf, -np.inf):
+        x[1, 1] = odd
+        with pytest.raises(ValueError, match="not finite"):
+            kit.blend(x, x, 0.0)
 
 
 def test_the_cache_cannot_be_written_through() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from sia_flow.errors import TaskError
 from sia_flow.protocols import ArraySpec, Instance
-from tasks.denoise import data, mcv, scoring
+from tasks.denoise import data, kit, mcv, passes, scoring
 from tasks.denoise.baselines import magic
 from tasks.denoise.verifier import DenoiseVerifier
 
@@ -35,6 +35,26 @@ def test_metrics_are_the_published_ones(guarded: DenoiseVerifier) -> None:
     low, high = poisson(train * scale, test), poisson(test, test)
     assert metrics["poisson"] == pytest.approx(poisson(output * scale, test), rel=1e-12)
     assert metrics["poisson_norm"] == pytest.approx((low - metrics["poisson"]) / (low - high), rel=1e-12)
+
+
+def test_blocks_change_no_bit_of_a_score(guarded: DenoiseVerifier) -> None:
+    (instance,) = guarded.instances("train", 1, 0)
+    train = instance.arrays["counts"]
+    assert len(list(kit.blocks(train.shape))) > 1
+    targets = [passes.log_normalize(instance.private["test"]), np.random.default_rng(0).gamma(1.0, 1.0, train.shape)]
+    for output in (train * 0.3, np.asfortranarray(train)):
+        gaps = [(target - passes.log_normalize(output)).ravel() for target in targets]
+        expected = [float(gap @ gap) / gap.size for gap in gaps]
+        assert passes.squared_distances(output, *targets) == expected
+        assert passes.squared_distances(output, targets[0]) == expected[:1]
+
+
+def test_magic_is_the_plain_formula(guarded: DenoiseVerifier) -> None:
+    (instance,) = guarded.instances("train", 1, 0)
+    counts = instance.arrays["counts"]
+    normal = np.sqrt(kit.library_normalize(counts, scale=1.0))
+    smooth = kit.diffuse_pca(kit.affinity(normal), normal)
+    assert np.array_equal(magic(counts), np.square(np.maximum(smooth, 0.0)) * counts.sum(axis=1, keepdims=True))
 
 
 def test_magic_on_all_cells_scores_as_measured_elsewhere(pbmc: Path) -> None:
