@@ -16,7 +16,7 @@ KEEP = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Halves:
-    """Train and test [cells, genes kept], float64 holding whole numbers, and which genes were kept."""
+    """Train and test [cells, genes kept], float64 holding whole numbers, row by row, and which genes were kept."""
 
     train: NDArray[np.float64]
     test: NDArray[np.float64]
@@ -29,4 +29,5 @@ def divide(counts: NDArray[np.int64] | NDArray[np.int32], seed: int) -> Halves:
     train = random.binomial(counts, KEEP)
     genes = np.flatnonzero(train.sum(axis=0) > 0)
     test = counts - train
-    return Halves(train[:, genes].astype(np.float64), test[:, genes].astype(np.float64), genes)
+    # A selection of columns comes out with its columns in a row; all that follows goes by cells.
+    return Halves(train[:, genes].astype(np.float64, order="C"), test[:, genes].astype(np.float64, order="C"), genes)
