@@ -96,7 +96,7 @@ def diffusion(parts: Factors, knn: int = 5, n_pca: int = 100, decay: float = 1.0
     cells = parts.scores.shape[0]
     near = min(_integer(knn, "knn", 1, 10_000), cells - 1)
     scores = parts.scores[:, : _integer(n_pca, "n_pca", 1, 100_000)]
-    order, nearest, full = _neighbours(scores, min(3 * near + 1, cells))
+    order, nearest, full = neighbours(scores, min(3 * near + 1, cells))
     bandwidth = np.maximum(np.partition(nearest, near, axis=1)[:, near], 1e-12)
     kernel = np.exp(-((nearest / bandwidth[:, None]) ** _number(decay, "decay", 1e-3, 1e3)))
     kernel[kernel < CUTOFF] = 0.0
@@ -189,10 +189,40 @@ def warm(arrays: Mapping[str, NDArray[Any]]) -> None:
         adopt(np.sqrt(_matrix(counts, "counts")))
 
 
+def subspace(small: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return an orthonormal basis of about the span of the first 120 left singular vectors [cells, at most 120]."""
+    start = np.random.Generator(np.random.PCG64(0)).standard_normal((small.shape[1], SKETCH), dtype=np.float32)
+    basis = _orthonormal(small @ start)
+    for _ in range(PASSES):
+        basis = _orthonormal(small @ (small.T @ basis))
+    return basis
+
+
 def blocks(shape: tuple[int, ...]) -> Iterator[slice]:
     """Yield slices of rows, of `BLOCK` values or one row each, that make up a matrix of this shape."""
     rows = max(1, BLOCK // shape[1])
     return (slice(start, start + rows) for start in range(0, shape[0], rows))
+
+
+def neighbours(scores: Matrix, count: int) -> tuple[NDArray[np.intp], Matrix, Matrix]:
+    """Return each cell's `count` nearest, itself among them: which and how far [cells, count], in no order.
+
+    The third array is zero, cells x cells: the room of the distances, which the caller may fill.
+    """
+    squares = np.einsum("ij,ij->i", scores, scores)
+    room: Matrix = scores @ scores.T
+    cells = len(room)
+    order, nearest = np.empty((cells, count), np.intp), np.empty((cells, count))
+    for rows in blocks(room.shape):
+        block = room[rows]
+        block *= 2.0
+        np.subtract(squares[rows, None] + squares[None, :], block, out=block)
+        np.fill_diagonal(block[:, rows], 0.0)
+        np.sqrt(np.maximum(block, 0.0, out=block), out=block)
+        order[rows] = np.argpartition(block, count - 1, axis=1)[:, :count]
+        nearest[rows] = np.take_along_axis(block, order[rows], axis=1)
+        block.fill(0.0)
+    return order, nearest, room
 
 
 def _factorize(matrix: Matrix, *, given: bool = False) -> Factors:
@@ -236,12 +266,7 @@ def _left_vectors(centred: Matrix) -> tuple[Matrix, Matrix]:
 
 def _sketched(centred: Matrix) -> tuple[Matrix, Matrix]:
     """Return about 120 left singular vectors and values. Single precision finds the space, double what is in it."""
-    small = centred.astype(np.float32)
-    start = np.random.Generator(np.random.PCG64(0)).standard_normal((centred.shape[1], SKETCH), dtype=np.float32)
-    basis = _orthonormal(small @ start)
-    for _ in range(PASSES):
-        basis = _orthonormal(small @ (small.T @ basis))
-    exact = _orthonormal(basis.astype(np.float64))
+    exact = _orthonormal(subspace(centred.astype(np.float32)).astype(np.float64))
     inside = exact.T @ centred
     squares, turn = np.linalg.eigh(inside @ inside.T)
     return exact @ turn[:, ::-1], np.sqrt(np.maximum(squares[::-1], 0.0))
@@ -253,27 +278,6 @@ def _orthonormal(basis: NDArray[Any]) -> NDArray[Any]:
     kept = squares > squares[-1] * np.finfo(basis.dtype).eps
     found: NDArray[Any] = basis @ (turn[:, kept] / np.sqrt(squares[kept])).astype(basis.dtype)
     return found
-
-
-def _neighbours(scores: Matrix, count: int) -> tuple[NDArray[np.intp], Matrix, Matrix]:
-    """Return each cell's `count` nearest, itself among them: which and how far [cells, count], in no order.
-
-    The third array is zero, cells x cells: the room of the distances, which the caller may fill.
-    """
-    squares = np.einsum("ij,ij->i", scores, scores)
-    room: Matrix = scores @ scores.T
-    cells = len(room)
-    order, nearest = np.empty((cells, count), np.intp), np.empty((cells, count))
-    for rows in blocks(room.shape):
-        block = room[rows]
-        block *= 2.0
-        np.subtract(squares[rows, None] + squares[None, :], block, out=block)
-        np.fill_diagonal(block[:, rows], 0.0)
-        np.sqrt(np.maximum(block, 0.0, out=block), out=block)
-        order[rows] = np.argpartition(block, count - 1, axis=1)[:, :count]
-        nearest[rows] = np.take_along_axis(block, order[rows], axis=1)
-        block.fill(0.0)
-    return order, nearest, room
 
 
 def _walk(operator: Matrix, values: Matrix, steps: int) -> Matrix:

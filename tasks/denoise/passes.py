@@ -42,4 +42,5 @@ def scan(values: Matrix) -> tuple[bool, float, float]:
 def _scales(values: Matrix) -> Matrix:
     """Return what each row is multiplied by: 1e4 over its sum, or one where that is zero."""
     totals = values.sum(axis=1)
-    return np.divide(SCALE, totals, out=np.ones_like(totals), where=totals > 0)
+    scales: Matrix = np.divide(SCALE, totals, out=np.ones_like(totals), where=totals > 0)
+    return scales

@@ -26,7 +26,7 @@ from tasks.denoise.baselines import BASELINES, magic
 MODES = ("guarded", "sia", "ttt")
 SLACK = 0.02
 SHIPPED_GATE = 0.97
-SOURCES = ("verifier.py", "scoring.py", "passes.py", "mcv.py", "baselines.py", "kit.py")
+SOURCES = ("verifier.py", "scoring.py", "passes.py", "mcv.py", "baselines.py", "single.py", "kit.py")
 
 
 class DenoiseVerifier:

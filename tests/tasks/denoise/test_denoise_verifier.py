@@ -10,6 +10,7 @@ from sia_flow.errors import TaskError
 from sia_flow.protocols import ArraySpec, Instance
 from tasks.denoise import data, kit, mcv, passes, scoring
 from tasks.denoise.baselines import magic
+from tasks.denoise.synthetic import Recipe, generate
 from tasks.denoise.verifier import DenoiseVerifier
 
 
@@ -55,6 +56,39 @@ def test_magic_is_the_plain_formula(guarded: DenoiseVerifier) -> None:
     normal = np.sqrt(kit.library_normalize(counts, scale=1.0))
     smooth = kit.diffuse_pca(kit.affinity(normal), normal)
     assert np.array_equal(magic(counts), np.square(np.maximum(smooth, 0.0)) * counts.sum(axis=1, keepdims=True))
+
+
+@pytest.mark.parametrize(("knn", "t", "n_pca", "decay"), [(5, 3, 100, 1.0), (9, 2, 60, 2.0), (30, 0, 200, 15.0)])
+def test_magic_in_single_precision_scores_the_same(knn: int, t: int, n_pca: int, decay: float) -> None:
+    counts, truth = generate(Recipe(cells=1100, genes=1200, groups=8, library=4000.0))
+    counts[5] = 0
+    halves = mcv.divide(counts, 42)
+    assert min(halves.train.shape) > kit.EXACT
+    reference = scoring.make_reference(halves.train, halves.test, truth[:, halves.genes])
+    normal = np.sqrt(kit.library_normalize(halves.train, scale=1.0))
+    smooth = kit.diffuse_pca(kit.affinity(normal, knn, n_pca, decay), normal, t, n_pca)
+    double = np.square(np.maximum(smooth, 0.0)) * halves.train.sum(axis=1, keepdims=True)
+    single = magic(halves.train, knn, t, n_pca, decay)
+    assert single.dtype == np.float64
+    away = np.abs(single - double).max(axis=1) / np.maximum(double.max(axis=1), 1.0)
+    assert (away < 1e-5).mean() > 0.99, "of two neighbours as good as equally far, a few cells may take the other"
+    found, wanted = (scoring.measure(output, reference) for output in (single, double))
+    assert found == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -1.0])
+def test_magic_refuses_odd_counts_of_any_size(odd: float) -> None:
+    for cells in (40, 1100):
+        counts = np.ones((cells, 1200))
+        counts[3, 4] = odd
+        with np.errstate(invalid="ignore"), pytest.raises(ValueError, match="not finite"):
+            magic(counts)
+
+
+def test_halves_lie_row_by_row(pbmc: Path) -> None:
+    halves = mcv.divide(data.load(pbmc).counts, 42)
+    assert halves.train.flags.c_contiguous
+    assert halves.test.flags.c_contiguous
 
 
 def test_magic_on_all_cells_scores_as_measured_elsewhere(pbmc: Path) -> None:
